@@ -1,0 +1,125 @@
+//! Journal records: everything that ever changed the engine, in the order in which it did.
+//!
+//! Invariant: the engine's state is a function of the journal and of the configuration generations that it names.
+
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use crate::{AlertId, IncidentId, Payment, SignalKind, Subject, Timestamp};
+
+/// The position of a batch in the journal; the first is 1.
+pub type Seq = u64;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    /// Payments were admitted: identified, deduplicated, valued.
+    Payments {
+        /// The time of admission.
+        now: Timestamp,
+        /// The payments, in admission order.
+        payments: Vec<Admitted>,
+    },
+    /// Time passed.
+    Tick {
+        /// The time.
+        now: Timestamp,
+    },
+    /// A configuration generation took effect.
+    Generation {
+        /// The time.
+        now: Timestamp,
+        /// The generation's number.
+        number: u64,
+        /// The hash of its content.
+        digest: SmolStr,
+    },
+    /// A person, or a policy in a person's name, did something.
+    Action {
+        /// The time.
+        now: Timestamp,
+        /// Who did it.
+        by: SmolStr,
+        /// What was done.
+        action: Action,
+    },
+}
+
+/// A payment that the engine accepted, and as what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Admitted {
+    /// The payment, with its agent and valuation.
+    pub payment: Payment,
+    /// What it is to the engine.
+    pub disposition: Disposition,
+}
+
+/// What a report is, given everything admitted before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Disposition {
+    /// The first report of this step: its money counts.
+    First,
+    /// A further status of a step that was counted (`seen` → `confirmed`): no money.
+    Confirms,
+    /// It takes back a step that was counted.
+    Retracts,
+    /// Another source's view of a purchase that was counted: no money, but its payee, resource, task and fee are news.
+    Enriches,
+}
+
+/// What people can do to the engine's state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Take an incident.
+    Acknowledge {
+        /// The incident.
+        incident: IncidentId,
+        /// What to remember.
+        note: Option<SmolStr>,
+    },
+    /// Close an incident by hand.
+    Resolve {
+        /// The incident.
+        incident: IncidentId,
+        /// What to remember.
+        note: Option<SmolStr>,
+    },
+    /// Say what an alert was.
+    Label {
+        /// The alert.
+        alert: AlertId,
+        /// The verdict.
+        verdict: ReviewVerdict,
+        /// What to remember.
+        note: Option<SmolStr>,
+    },
+    /// Announce a planned change, so that it is not mistaken for an incident.
+    Announce {
+        /// Whom it is about.
+        subject: Subject,
+        /// From.
+        from: Timestamp,
+        /// Until.
+        until: Timestamp,
+        /// The kinds that are silent; empty means all but budget.
+        kinds: Vec<SignalKind>,
+        /// The rails that it is about; empty means all.
+        rails: Vec<SmolStr>,
+        /// Why.
+        reason: SmolStr,
+    },
+}
+
+/// A reviewer's word on an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReviewVerdict {
+    /// Something was wrong.
+    TruePositive,
+    /// Nothing was wrong.
+    FalsePositive,
+    /// Unusual and intended: the baseline should learn it.
+    Expected,
+}

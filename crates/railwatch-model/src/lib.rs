@@ -1,0 +1,26 @@
+//! The nouns and laws of railwatch: money, time, payments, signals, alerts and notices.
+//!
+//! Everything here is a value: no IO, no async, no clock, no randomness, and no float ever touches an amount.
+//! Every other crate imports this one; it imports none of them.
+#![warn(clippy::arithmetic_side_effects)]
+
+mod alert;
+mod identity;
+mod journal;
+mod money;
+mod notice;
+mod payment;
+mod signal;
+mod time;
+
+pub use alert::{Alert, AlertId, AlertState, Contribution, IncidentId, Severity, Subject, Trigger};
+pub use identity::{AgentId, AgentVia, Identity, Label};
+pub use journal::{Action, Admitted, Disposition, Record, ReviewVerdict, Seq};
+pub use money::{Asset, Money, MoneyError, Rate, Usd, Valuation};
+pub use notice::{Notice, NoticeId, Occasion};
+pub use payment::{Direction, Kind, Payment, RefScheme, SettlementRef, Status};
+pub use signal::{Basis, Signal, SignalKind, Unit, Verdict};
+pub use time::{Timestamp, TimestampError};
+
+/// A short immutable string: ids, names and codes of up to 23 bytes live inline without an allocation.
+pub use smol_str::SmolStr;
