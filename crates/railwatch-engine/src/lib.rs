@@ -1,1 +1,37 @@
+//! The decision core of railwatch: who paid, whether it was seen before, what it did to the books, what is unusual,
+//! and whom to tell.
+//!
+//! The engine is synchronous and deterministic. It never awaits, reads a clock, draws a random number, depends on the
+//! order of a hash map, or does IO, and it cannot fail: time is an argument, and everything that can fail was checked
+//! when a [`Generation`] was built. The host calls [`Engine::admit`], makes the result durable, and then calls
+//! [`Engine::apply`] with the record as it stands in the journal; recovery, replay, backtests and tests call the same
+//! two functions.
+//!
+//! Invariant: the same journal and the same generations give the same alerts with the same ids.
 
+mod admit;
+mod alerts;
+mod apply;
+mod checkpoint;
+mod effects;
+mod engine;
+mod history;
+mod identity;
+mod ledger;
+mod seen;
+mod settings;
+mod subjects;
+mod view;
+
+pub use admit::{Accepted, AdmitCounts};
+pub use checkpoint::{RestoreError, SavedSubject};
+pub use effects::{Effects, ShadowFiring};
+pub use engine::Engine;
+pub use identity::{Directory, glob_matches};
+pub use ledger::Totals;
+pub use seen::{SeenLimits, SeenSecret};
+pub use settings::{Generation, Settings};
+pub use view::{SortBy, SubjectView};
+
+#[cfg(test)]
+mod tests;

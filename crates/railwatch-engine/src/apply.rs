@@ -1,0 +1,456 @@
+//! Application: a journaled record changes the books, the signals, the score, the rules' verdicts and the alerts.
+
+use std::time::Duration;
+
+use railwatch_model::{
+    Action, Admitted, Contribution, Payment, Record, Seq, Signal, SignalKind, SmolStr, Subject, Timestamp,
+    Trigger, Unit, Usd, Verdict,
+};
+use railwatch_plugin::column::{Look, Row as ColumnRow};
+use railwatch_plugin::detector::{Announcement, Booking, Observation, Scope};
+use railwatch_plugin::history::HistoryView;
+use railwatch_plugin::rules::{Firing, RuleState};
+use railwatch_plugin::score::{Case, Score};
+
+use crate::alerts::{Level, Moment, Opinion};
+use crate::effects::Effects;
+use crate::engine::Engine;
+use crate::history::History;
+use crate::subjects::Kept;
+
+/// A payment may be dated this far after its arrival: clocks differ.
+const SKEW_MAX: Duration = Duration::from_secs(300);
+/// A payment this far behind its subject's clock is late.
+const LATE_AFTER: Duration = Duration::from_secs(120);
+/// The fleet is looked at this often rather than with every payment.
+const FLEET_EVERY: Duration = Duration::from_secs(15);
+
+impl Engine {
+    /// Applies one record and adds what it causes to `effects`. Never fails.
+    pub fn apply(&mut self, seq: Seq, record: &Record, effects: &mut Effects) {
+        match record {
+            Record::Payments { now, payments } => {
+                self.now = self.now.max(*now);
+                for admitted in payments {
+                    self.apply_payment(seq, admitted, effects);
+                }
+            }
+            Record::Tick { now } => {
+                self.now = self.now.max(*now);
+                self.tick(seq, effects);
+            }
+            Record::Generation { now, .. } => self.now = self.now.max(*now),
+            Record::Action { now, by, action } => {
+                self.now = self.now.max(*now);
+                self.act(by, action, effects);
+            }
+        }
+    }
+
+    /// Applies a record that an earlier run had admitted: the deduplication memory learns it too.
+    pub fn reapply(&mut self, seq: Seq, record: &Record, effects: &mut Effects) {
+        self.remember_record(record);
+        self.apply(seq, record, effects);
+    }
+
+    /// Puts a record that is covered by a checkpoint into the deduplication memory only.
+    pub fn remember_record(&mut self, record: &Record) {
+        if let Record::Payments { now, payments } = record {
+            self.seen.rotate(*now);
+            for admitted in payments {
+                self.readmit(admitted);
+            }
+        }
+    }
+
+    fn apply_payment(&mut self, seq: Seq, admitted: &Admitted, effects: &mut Effects) {
+        let payment = &admitted.payment;
+        let Some(agent) = &payment.agent else { return };
+        let subject = Subject::Agent(agent.clone());
+        let slot = match self.subjects.slot(&subject) {
+            Some(slot) => slot,
+            None => self.insert(subject, Kept::default()),
+        };
+        self.now = self.now.max(payment.observed_at);
+        self.save_early(slot);
+        let Some(row) = self.subjects.row_mut(slot) else { return };
+        let booking = row.kept.ledger.book(admitted);
+        let team = row.profile.team.clone();
+        self.observe(slot, payment, booking, Scope { agents: true, teams: false, fleet: false });
+        self.evaluate(slot, seq, Some((payment, booking)), effects);
+        if let Some(team) = team {
+            let team = Subject::Team(team);
+            let slot = self.subjects.slot(&team).unwrap_or_else(|| self.insert(team, Kept::default()));
+            self.observe_group(slot, payment, booking, Scope { agents: false, teams: true, fleet: false });
+            self.evaluate(slot, seq, Some((payment, booking)), effects);
+        }
+        if let Some(slot) = self.subjects.slot(&Subject::Fleet) {
+            self.observe_group(slot, payment, booking, Scope { agents: false, teams: false, fleet: true });
+            let look_at = self.now.after(FLEET_EVERY);
+            if self.subjects.row(slot).is_some_and(|row| row.kept.wake_at > look_at) {
+                self.subjects.wake(slot, look_at);
+            }
+        }
+    }
+
+    fn observe_group(&mut self, slot: usize, payment: &Payment, booking: Booking, scope: Scope) {
+        self.save_early(slot);
+        if let Some(row) = self.subjects.row_mut(slot) {
+            row.kept.ledger.totals.add(&booking);
+        }
+        self.observe(slot, payment, booking, scope);
+    }
+
+    /// Shows a booked payment to the detectors of a subject.
+    fn observe(&mut self, slot: usize, payment: &Payment, booking: Booking, scope: Scope) {
+        self.subjects.touch(slot);
+        let now = self.now;
+        let longest = self.rules.need().longest;
+        let Some(row) = self.subjects.row_mut(slot) else { return };
+        let kept = &mut row.kept;
+        let at = payment.occurred_at.min(payment.observed_at.max(now).after(SKEW_MAX)).max(Timestamp::EPOCH);
+        let late = kept.clock > at.after(LATE_AFTER);
+        if kept.born_at == Timestamp::EPOCH {
+            kept.born_at = at;
+        }
+        kept.clock = kept.clock.max(at);
+        kept.last_at = now;
+        let seen = Observation { payment, booking, at, late };
+        if scope.agents && !longest.is_zero() {
+            kept.history.get_or_insert_default().observe(&seen, longest);
+        }
+        let mut wake_at = kept.wake_at;
+        for column in &mut self.columns {
+            if !overlaps(column.scope(), scope) {
+                continue;
+            }
+            let row = ColumnRow {
+                slot,
+                now,
+                clock: kept.clock,
+                subject: &row.subject,
+                profile: &row.profile,
+                usual: &mut kept.usual,
+                wake_at: &mut wake_at,
+            };
+            column.observe(row, &seen);
+        }
+        self.subjects.wake(slot, wake_at);
+    }
+
+    /// Wakes the subjects whose time has come.
+    fn tick(&mut self, seq: Seq, effects: &mut Effects) {
+        let now = self.now;
+        for slot in self.subjects.due(now) {
+            self.save_early(slot);
+            self.subjects.touch(slot);
+            let Some(row) = self.subjects.row_mut(slot) else { continue };
+            let scope = scope_of(&row.subject);
+            let kept = &mut row.kept;
+            let mut wake_at = Timestamp::MAX;
+            kept.wake_at = Timestamp::MAX;
+            if let Some(history) = &mut kept.history {
+                history.advance(now);
+            }
+            for column in &mut self.columns {
+                if overlaps(column.scope(), scope) {
+                    let clock = kept.clock;
+                    let (subject, profile, usual) = (&row.subject, &row.profile, &mut kept.usual);
+                    column.tick(ColumnRow {
+                        slot,
+                        now,
+                        clock,
+                        subject,
+                        profile,
+                        usual,
+                        wake_at: &mut wake_at,
+                    });
+                }
+            }
+            // A detector that wishes for the past is woken with the next tick, not in an endless loop.
+            self.subjects.wake(slot, wake_at.max(now.after(Duration::from_secs(1))));
+            self.evaluate(slot, seq, None, effects);
+        }
+    }
+
+    /// Collects a subject's signals, scores them, asks the rules, and lets the alerts live on.
+    fn evaluate(
+        &mut self,
+        slot: usize,
+        seq: Seq,
+        in_hand: Option<(&Payment, Booking)>,
+        effects: &mut Effects,
+    ) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.collect_signals(slot, &mut scratch.signals);
+        let Some(row) = self.subjects.row(slot) else { return };
+        let is_agent = matches!(row.subject, Subject::Agent(_));
+        let at = in_hand.map_or(self.now, |(payment, _)| payment.occurred_at.min(self.now.after(SKEW_MAX)));
+        let mut notes = Vec::new();
+        let mut score = Score::default();
+        scratch.firings.clear();
+        if is_agent {
+            let empty = History::default();
+            let history: &dyn HistoryView = row.kept.history.as_deref().unwrap_or(&empty);
+            let mut case = Case {
+                now: self.now,
+                at,
+                subject: &row.subject,
+                payment: in_hand.map(|(payment, _)| payment),
+                signals: &scratch.signals,
+                score: 0.0,
+                profile: &row.profile,
+                history,
+            };
+            score = match self.scorer.score(&case) {
+                Ok(score) => score,
+                Err(_) => {
+                    self.score_errors += 1;
+                    strongest(&scratch.signals)
+                }
+            };
+            case.score = score.value;
+            fill_states(self.rules.rules(), &row.kept.notes, &mut scratch.states);
+            self.rules.evaluate(&case, &mut scratch.states, &mut scratch.firings);
+            notes = keep_states(self.rules.rules(), &mut scratch.states);
+        }
+        if let Some(review) = self.review(&score, &scratch.signals) {
+            scratch.signals.push(review);
+        }
+        let opinions = opinions(self, row, &scratch.signals, &scratch.firings, at);
+        let (settings, now, generation) = (&self.settings, self.now, self.generation);
+        let Some(row) = self.subjects.row_mut(slot) else { return };
+        row.kept.score = score.value;
+        if is_agent {
+            row.kept.notes = notes;
+        }
+        if row.kept.book.is_some() || !opinions.is_empty() {
+            let book = row.kept.book.get_or_insert_default();
+            let before = book.incident().cloned();
+            let moment = Moment {
+                now,
+                at,
+                seq,
+                generation,
+                settings,
+                subject: &row.subject,
+                payment: in_hand.map(|(payment, booking)| (payment, booking.committed)),
+                score: score.value,
+                contributions: &score.contributions,
+            };
+            book.update(&moment, &opinions, effects);
+            let after = book.incident().cloned();
+            let wake_at = row.kept.wake_at.min(book.deadline(settings));
+            if book.is_empty() {
+                row.kept.book = None;
+            }
+            self.subjects.wake(slot, wake_at);
+            self.index_incident(slot, before, after);
+        }
+        drop(opinions);
+        self.scratch = scratch;
+    }
+
+    /// Asks the detectors of a subject what they think now.
+    pub(crate) fn collect_signals(&self, slot: usize, signals: &mut Vec<Signal>) {
+        signals.clear();
+        let Some(row) = self.subjects.row(slot) else { return };
+        let scope = scope_of(&row.subject);
+        let look =
+            Look { now: self.now, subject: &row.subject, profile: &row.profile, usual: &row.kept.usual };
+        for column in self.columns.iter().filter(|column| overlaps(column.scope(), scope)) {
+            column.signals(slot, look, signals);
+        }
+    }
+
+    /// The score as a signal of its own: above the threshold a person looks at it.
+    fn review(&self, score: &Score, signals: &[Signal]) -> Option<Signal> {
+        let verdict = match score.value {
+            value if value > self.settings.review_above => Verdict::Firing,
+            value if value > self.settings.review_close_below => Verdict::Raised,
+            _ => return None,
+        };
+        let strongest = signals.iter().max_by(|a, b| a.probability.total_cmp(&b.probability));
+        let mut review = Signal::usual(SignalKind::Review, Unit::Probability);
+        review.verdict = verdict;
+        review.value = score.value;
+        review.usual = self.settings.review_above;
+        review.probability = score.value;
+        if let Some(signal) = strongest {
+            review.evidence = signal.evidence;
+            review.since = signal.since;
+            review.excess = signal.excess;
+            review.about.clone_from(&signal.about);
+            review.basis = signal.basis;
+        }
+        Some(review)
+    }
+
+    fn act(&mut self, by: &SmolStr, action: &Action, effects: &mut Effects) {
+        match action {
+            Action::Acknowledge { incident, note } => {
+                let Some(slot) = self.incidents.get(incident).copied() else { return };
+                self.save_early(slot);
+                self.subjects.touch(slot);
+                let now = self.now;
+                let Some(row) = self.subjects.row_mut(slot) else { return };
+                if let Some(book) = &mut row.kept.book {
+                    book.acknowledge(now, &row.subject, by, note.as_ref(), effects);
+                }
+            }
+            Action::Resolve { incident, note } => {
+                let Some(slot) = self.incidents.remove(incident) else { return };
+                self.save_early(slot);
+                self.subjects.touch(slot);
+                let (now, settings) = (self.now, &self.settings);
+                let Some(row) = self.subjects.row_mut(slot) else { return };
+                if let Some(book) = &mut row.kept.book {
+                    book.resolve(now, &row.subject, by, note.as_ref(), effects);
+                    let wake_at = row.kept.wake_at.min(book.deadline(settings));
+                    self.subjects.wake(slot, wake_at);
+                }
+            }
+            Action::Announce { subject, from, until, kinds, rails, reason } => {
+                let slot = self
+                    .subjects
+                    .slot(subject)
+                    .unwrap_or_else(|| self.insert(subject.clone(), Kept::default()));
+                self.save_early(slot);
+                self.subjects.touch(slot);
+                let now = self.now;
+                if let Some(row) = self.subjects.row_mut(slot) {
+                    row.kept.announcements.retain(|announcement| announcement.until > now);
+                    row.kept.announcements.push(Announcement {
+                        from: *from,
+                        until: *until,
+                        kinds: kinds.clone(),
+                        rails: rails.clone(),
+                        reason: reason.to_string(),
+                    });
+                }
+                self.refresh_profile(slot);
+            }
+            // A label is the store's to keep; it changes no state here.
+            Action::Label { .. } => {}
+        }
+    }
+
+    pub(crate) fn index_incident(
+        &mut self,
+        slot: usize,
+        before: Option<railwatch_model::IncidentId>,
+        after: Option<railwatch_model::IncidentId>,
+    ) {
+        if before == after {
+            return;
+        }
+        if let Some(id) = before {
+            self.incidents.remove(&id);
+        }
+        if let Some(id) = after {
+            self.incidents.insert(id, slot);
+        }
+    }
+}
+
+/// What every trigger that is not quiet says.
+fn opinions<'a>(
+    engine: &Engine,
+    row: &crate::subjects::Row,
+    signals: &'a [Signal],
+    firings: &[Firing],
+    at: Timestamp,
+) -> Vec<Opinion<'a>> {
+    let mut opinions = Vec::new();
+    for signal in signals {
+        let level = match signal.verdict {
+            Verdict::Firing => Level::Firing,
+            // Only worth saying if something is open that it keeps open.
+            Verdict::Raised if row.kept.book.is_some() => Level::Raised,
+            Verdict::Raised | Verdict::Usual | Verdict::Learning => continue,
+        };
+        opinions.push(Opinion {
+            trigger: Trigger::Signal(signal.kind.clone()),
+            level,
+            severity: engine.settings.severity(at_risk(signal)),
+            summary: match level {
+                Level::Firing => railwatch_plugin::explain::explain(signal, &row.subject, at),
+                Level::Raised => String::new(),
+            },
+            signal: Some(signal),
+            hold: Duration::ZERO,
+            clear_after: engine.settings.clear_after,
+            shadow: false,
+        });
+    }
+    for firing in firings {
+        let Some(rule) = engine.rules.rules().get(firing.rule) else { continue };
+        opinions.push(Opinion {
+            trigger: Trigger::Rule(rule.id.clone()),
+            level: Level::Firing,
+            severity: rule.severity,
+            summary: firing.why.clone(),
+            signal: None,
+            hold: rule.hold,
+            clear_after: rule.clear_after,
+            shadow: rule.shadow,
+        });
+    }
+    opinions
+}
+
+/// The money at risk: what was lost so far, and what the next hour costs if nobody acts.
+fn at_risk(signal: &Signal) -> Usd {
+    let per_hour = match signal.unit {
+        Unit::UsdPerHour => signal.value - signal.usual,
+        Unit::UsdPerDay => (signal.value - signal.usual) / 24.0,
+        Unit::Usd => signal.value,
+        Unit::Share | Unit::PercentPerDay | Unit::Probability | Unit::Payments | Unit::Days => {
+            signal.fact("usd_per_hour").unwrap_or(0.0)
+        }
+    };
+    let cents = (per_hour.max(0.0) * 100.0).min(1e15);
+    #[expect(clippy::cast_possible_truncation, reason = "bounded by the line above")]
+    let next_hour = Usd::from_cents(cents as i64);
+    signal.excess.plus(next_hour)
+}
+
+/// The score when the configured scorer fails: the most probable signal alone.
+fn strongest(signals: &[Signal]) -> Score {
+    let strongest = signals.iter().max_by(|a, b| a.probability.total_cmp(&b.probability));
+    let Some(signal) = strongest else { return Score::default() };
+    let points = signal.probability.clamp(0.0, 1.0);
+    let name = SmolStr::new(signal.kind.as_str());
+    Score { value: points, contributions: vec![Contribution { name, points }] }
+}
+
+fn scope_of(subject: &Subject) -> Scope {
+    Scope {
+        agents: matches!(subject, Subject::Agent(_)),
+        teams: matches!(subject, Subject::Team(_)),
+        fleet: matches!(subject, Subject::Fleet),
+    }
+}
+
+fn overlaps(a: Scope, b: Scope) -> bool {
+    (a.agents && b.agents) || (a.teams && b.teams) || (a.fleet && b.fleet)
+}
+
+type Notes = Vec<(SmolStr, RuleState)>;
+
+fn fill_states(rules: &[railwatch_plugin::rules::RuleInfo], notes: &Notes, states: &mut Vec<RuleState>) {
+    states.resize_with(rules.len(), RuleState::new);
+    if notes.is_empty() {
+        return;
+    }
+    for (rule, state) in rules.iter().zip(states) {
+        if let Some((_, note)) = notes.iter().find(|(id, _)| *id == rule.id) {
+            state.clone_from(note);
+        }
+    }
+}
+
+fn keep_states(rules: &[railwatch_plugin::rules::RuleInfo], states: &mut [RuleState]) -> Notes {
+    let used = rules.iter().zip(states).filter(|(_, state)| !state.is_empty());
+    used.map(|(rule, state)| (rule.id.clone(), std::mem::take(state))).collect()
+}

@@ -1,0 +1,158 @@
+//! The engine's parts, and how a new generation of configuration takes their place.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use railwatch_model::{IncidentId, Signal, SmolStr, Subject, Timestamp};
+use railwatch_plugin::column::Column;
+use railwatch_plugin::detector::Profile;
+use railwatch_plugin::rules::{Firing, RuleSet, RuleState};
+use railwatch_plugin::score::Scorer;
+
+use crate::identity::Directory;
+use crate::seen::{Seen, SeenSecret};
+use crate::settings::{Generation, Settings};
+use crate::subjects::{Kept, Subjects};
+
+/// The decision core. One per process, or one per partition of the fleet.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) generation: u64,
+    pub(crate) digest: SmolStr,
+    pub(crate) settings: Settings,
+    pub(crate) directory: Directory,
+    pub(crate) seen: Seen,
+    pub(crate) subjects: Subjects,
+    pub(crate) columns: Vec<Box<dyn Column>>,
+    pub(crate) scorer: Box<dyn Scorer>,
+    pub(crate) rules: Box<dyn RuleSet>,
+    /// The journal's time: never goes back.
+    pub(crate) now: Timestamp,
+    /// Open incidents, by the slot of their subject.
+    pub(crate) incidents: HashMap<IncidentId, usize, FixedState>,
+    /// Rows that a running checkpoint has yet to save.
+    pub(crate) checkpoint_queue: Vec<usize>,
+    /// Rows that changed before a running checkpoint came to them, as they were when it began.
+    pub(crate) checkpoint_early: Vec<crate::checkpoint::SavedSubject>,
+    /// Scores that the configured scorer could not compute.
+    pub(crate) score_errors: u64,
+    pub(crate) scratch: Scratch,
+}
+
+/// Buffers that live as long as the engine, so that a payment allocates nothing for them.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) signals: Vec<Signal>,
+    pub(crate) firings: Vec<Firing>,
+    pub(crate) states: Vec<RuleState>,
+}
+
+impl Engine {
+    /// An empty engine that runs `generation`.
+    pub fn new(secret: SeenSecret, generation: Generation) -> Self {
+        let mut engine = Self {
+            generation: generation.number,
+            digest: generation.digest,
+            seen: Seen::new(secret, generation.settings.seen),
+            settings: generation.settings,
+            directory: generation.directory,
+            subjects: Subjects::default(),
+            columns: generation.columns,
+            scorer: generation.scorer,
+            rules: generation.rules,
+            now: Timestamp::EPOCH,
+            incidents: HashMap::default(),
+            checkpoint_queue: Vec::new(),
+            checkpoint_early: Vec::new(),
+            score_errors: 0,
+            scratch: Scratch::default(),
+        };
+        engine.insert(Subject::Fleet, Kept::default());
+        engine
+    }
+
+    /// Replaces configuration, detectors, score and rules; keeps every state that the new generation has a place for.
+    /// Call it when the generation's record has been journaled, before later records are applied.
+    pub fn install(&mut self, generation: Generation) {
+        let mut columns = generation.columns;
+        for column in &mut columns {
+            let old = self.columns.iter_mut().find(|old| old.name() == column.name());
+            if old.is_none_or(|old| !column.adopt(&mut **old)) {
+                for slot in self.subjects.slots() {
+                    column.reset(slot);
+                }
+            }
+        }
+        self.generation = generation.number;
+        self.digest = generation.digest;
+        self.settings = generation.settings;
+        self.seen.set_limits(self.settings.seen);
+        self.directory = generation.directory;
+        self.columns = columns;
+        self.scorer = generation.scorer;
+        self.rules = generation.rules;
+        for slot in self.subjects.slots() {
+            self.refresh_profile(slot);
+        }
+    }
+
+    /// The number of the generation in force.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The digest of the generation in force.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The journal's time.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Agents, teams and the fleet, in memory.
+    pub fn subjects_len(&self) -> usize {
+        self.subjects.len()
+    }
+
+    /// Entries in the deduplication memory.
+    pub fn seen_len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Entries that the key limit made it forget before the horizon.
+    pub fn seen_forgotten_early(&self) -> u64 {
+        self.seen.forgotten_early()
+    }
+
+    /// Scores that the configured scorer could not compute; the built-in parts were used.
+    pub fn score_errors(&self) -> u64 {
+        self.score_errors
+    }
+
+    /// The profile of a subject: what the configuration says, and the announcements that people entered.
+    pub(crate) fn refresh_profile(&mut self, slot: usize) {
+        let Some(row) = self.subjects.row_mut(slot) else { return };
+        let configured = self.directory.profile(&row.subject);
+        row.profile = if row.kept.announcements.is_empty() {
+            configured
+        } else {
+            let mut profile = Profile::clone(&configured);
+            profile.announcements.extend(row.kept.announcements.iter().cloned());
+            Arc::new(profile)
+        };
+    }
+
+    /// Puts a subject into memory with an empty detector state.
+    pub(crate) fn insert(&mut self, subject: Subject, kept: Kept) -> usize {
+        let profile = self.directory.profile(&subject);
+        let slot = self.subjects.insert(subject, profile, kept);
+        for column in &mut self.columns {
+            column.reset(slot);
+        }
+        self.refresh_profile(slot);
+        slot
+    }
+}

@@ -1,0 +1,177 @@
+//! The table of subjects: agents, teams and the fleet, in dense slots.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use railwatch_model::{Subject, Timestamp};
+use railwatch_plugin::detector::{Announcement, Profile, Usual};
+use railwatch_plugin::rules::RuleState;
+use serde::{Deserialize, Serialize};
+
+use crate::alerts::Book;
+use crate::history::History;
+use crate::ledger::Ledger;
+
+/// Everything about one subject except the detectors' states.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) subject: Subject,
+    pub(crate) profile: Arc<Profile>,
+    pub(crate) kept: Kept,
+    /// Changed since it was last saved.
+    pub(crate) dirty: bool,
+    /// The running checkpoint still has to save it as it is now.
+    pub(crate) due: bool,
+}
+
+/// The part of a row that is saved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// Newest event time, clamped.
+    pub(crate) clock: Timestamp,
+    /// First event time.
+    pub(crate) born_at: Timestamp,
+    /// Journal time of the last payment.
+    pub(crate) last_at: Timestamp,
+    /// When a detector or the alert book wants a tick.
+    pub(crate) wake_at: Timestamp,
+    pub(crate) usual: Usual,
+    pub(crate) ledger: Ledger,
+    /// The last anomaly score.
+    pub(crate) score: f64,
+    pub(crate) history: Option<Box<History>>,
+    pub(crate) book: Option<Box<Book>>,
+    /// Rules' notes, by rule id.
+    pub(crate) notes: Vec<(railwatch_model::SmolStr, RuleState)>,
+    /// Announced changes that people entered while railwatch ran.
+    pub(crate) announcements: Vec<Announcement>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            clock: Timestamp::EPOCH,
+            born_at: Timestamp::EPOCH,
+            last_at: Timestamp::EPOCH,
+            wake_at: Timestamp::MAX,
+            usual: Usual::default(),
+            ledger: Ledger::default(),
+            score: 0.0,
+            history: None,
+            book: None,
+            notes: Vec::new(),
+            announcements: Vec::new(),
+        }
+    }
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(crate) struct Subjects {
+    rows: Vec<Option<Row>>,
+    index: HashMap<Subject, usize, FixedState>,
+    free: Vec<usize>,
+    wakes: BinaryHeap<Reverse<(Timestamp, usize)>>,
+    dirty: Vec<usize>,
+}
+
+impl Subjects {
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(crate) fn slot(&self, subject: &Subject) -> Option<usize> {
+        self.index.get(subject).copied()
+    }
+
+    pub(crate) fn row(&self, slot: usize) -> Option<&Row> {
+        self.rows.get(slot)?.as_ref()
+    }
+
+    pub(crate) fn row_mut(&mut self, slot: usize) -> Option<&mut Row> {
+        self.rows.get_mut(slot)?.as_mut()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Row)> {
+        self.rows.iter().enumerate().filter_map(|(slot, row)| Some((slot, row.as_ref()?)))
+    }
+
+    pub(crate) fn slots(&self) -> std::ops::Range<usize> {
+        0..self.rows.len()
+    }
+
+    /// Puts a row into a free slot.
+    pub(crate) fn insert(&mut self, subject: Subject, profile: Arc<Profile>, kept: Kept) -> usize {
+        let slot = self.free.pop().unwrap_or(self.rows.len());
+        if slot == self.rows.len() {
+            self.rows.push(None);
+        }
+        self.index.insert(subject.clone(), slot);
+        let wake_at = kept.wake_at;
+        if let Some(place) = self.rows.get_mut(slot) {
+            *place = Some(Row { subject, profile, kept, dirty: false, due: false });
+        }
+        if wake_at < Timestamp::MAX {
+            self.wakes.push(Reverse((wake_at, slot)));
+        }
+        slot
+    }
+
+    /// Takes a row out of memory.
+    pub(crate) fn remove(&mut self, slot: usize) {
+        if let Some(row) = self.rows.get_mut(slot).and_then(Option::take) {
+            self.index.remove(&row.subject);
+            self.free.push(slot);
+        }
+    }
+
+    /// Notes that a row changed, for the next checkpoint.
+    pub(crate) fn touch(&mut self, slot: usize) {
+        if let Some(row) = self.rows.get_mut(slot).and_then(Option::as_mut)
+            && !row.dirty
+        {
+            row.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// The rows that changed since the last call.
+    pub(crate) fn take_dirty(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Sets the time at which a row wants a tick.
+    pub(crate) fn wake(&mut self, slot: usize, at: Timestamp) {
+        if let Some(row) = self.rows.get_mut(slot).and_then(Option::as_mut)
+            && row.kept.wake_at != at
+        {
+            row.kept.wake_at = at;
+            if at < Timestamp::MAX {
+                self.wakes.push(Reverse((at, slot)));
+            }
+        }
+    }
+
+    /// The rows whose time has come, in an order that does not depend on slots.
+    pub(crate) fn due(&mut self, now: Timestamp) -> Vec<usize> {
+        let mut due = Vec::new();
+        while let Some(Reverse((at, slot))) = self.wakes.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.wakes.pop();
+            if self.row(slot).is_some_and(|row| row.kept.wake_at == at) {
+                due.push(slot);
+            }
+        }
+        due.sort_by(|a, b| self.subject(*a).cmp(&self.subject(*b)));
+        due.dedup();
+        due
+    }
+
+    fn subject(&self, slot: usize) -> Option<&Subject> {
+        self.row(slot).map(|row| &row.subject)
+    }
+}

@@ -1,0 +1,98 @@
+//! What people see of a subject: the same facts for the command line, the API, the dashboard and the store's table.
+
+use railwatch_model::{Alert, AlertId, Signal, SmolStr, Subject, Timestamp};
+use serde::Serialize;
+
+use crate::engine::Engine;
+use crate::ledger::Totals;
+
+/// One subject at the present moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SubjectView {
+    /// The subject's key, such as `agent:a1`.
+    pub subject: SmolStr,
+    /// Its name as people say it.
+    pub name: String,
+    /// Its team.
+    pub team: Option<SmolStr>,
+    /// When it first paid.
+    pub first_at: Timestamp,
+    /// When it last paid.
+    pub last_at: Timestamp,
+    /// Sums since it is known.
+    pub totals: Totals,
+    /// The anomaly score.
+    pub score: f64,
+    /// The detectors' signals.
+    pub signals: Vec<Signal>,
+    /// Its open alerts.
+    pub alerts: Vec<AlertId>,
+}
+
+/// How a listing is ordered; always the largest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SortBy {
+    /// By anomaly score, then by spend.
+    #[default]
+    Score,
+    /// By committed spend.
+    Spend,
+    /// By the time of the last payment.
+    Recent,
+}
+
+impl Engine {
+    /// One subject, if it is in memory.
+    pub fn view(&self, subject: &Subject) -> Option<SubjectView> {
+        self.view_slot(self.subjects.slot(subject)?)
+    }
+
+    /// The first `limit` agents in this order.
+    pub fn agents(&self, sort: SortBy, limit: usize) -> Vec<SubjectView> {
+        let mut agents: Vec<(f64, usize)> = self
+            .subjects
+            .iter()
+            .filter(|(_, row)| matches!(row.subject, Subject::Agent(_)))
+            .map(|(slot, row)| {
+                let spend = row.kept.ledger.totals.committed.dollars();
+                let rank = match sort {
+                    SortBy::Score => row.kept.score + spend * 1e-12,
+                    SortBy::Spend => spend,
+                    SortBy::Recent => row.kept.last_at.secs_f64(),
+                };
+                (rank, slot)
+            })
+            .collect();
+        agents.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        agents.into_iter().take(limit).filter_map(|(_, slot)| self.view_slot(slot)).collect()
+    }
+
+    /// Every open alert, in the order of their subjects.
+    pub fn open_alerts(&self) -> Vec<Alert> {
+        let mut alerts: Vec<Alert> = self
+            .incidents
+            .values()
+            .filter_map(|slot| self.subjects.row(*slot)?.kept.book.as_ref())
+            .flat_map(|book| book.open().cloned())
+            .collect();
+        alerts.sort_by(|a, b| a.subject.cmp(&b.subject).then_with(|| a.id.cmp(&b.id)));
+        alerts
+    }
+
+    fn view_slot(&self, slot: usize) -> Option<SubjectView> {
+        let row = self.subjects.row(slot)?;
+        let mut signals = Vec::new();
+        self.collect_signals(slot, &mut signals);
+        Some(SubjectView {
+            subject: row.subject.key(),
+            name: row.subject.to_string(),
+            team: row.profile.team.clone(),
+            first_at: row.kept.born_at,
+            last_at: row.kept.last_at,
+            totals: row.kept.ledger.totals,
+            score: row.kept.score,
+            signals,
+            alerts: row.kept.book.iter().flat_map(|book| book.open()).map(|alert| alert.id.clone()).collect(),
+        })
+    }
+}
