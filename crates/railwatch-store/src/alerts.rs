@@ -80,7 +80,7 @@ impl Reader {
         let mut statement = self.conn.prepare_cached("SELECT alert FROM alerts WHERE id = ?1")?;
         let text: Option<String> = statement.query_row([id.0.as_str()], |row| row.get(0)).optional()?;
         let decode = |text: String| serde_json::from_str(&text);
-        text.map(decode).transpose().map_err(|error| StoreError::undecodable(format!("alert {id}"), error))
+        text.map(decode).transpose().map_err(|error| StoreError::undecodable(format!("alert {id}"), &error))
     }
 
     /// What happened to an alert, oldest first.

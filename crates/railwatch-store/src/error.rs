@@ -141,7 +141,7 @@ impl StoreError {
         }
     }
 
-    pub(crate) fn undecodable(place: impl Into<String>, detail: impl ToString) -> Self {
+    pub(crate) fn undecodable(place: impl Into<String>, detail: &impl ToString) -> Self {
         Self::Undecodable { place: place.into(), detail: detail.to_string() }
     }
 }

@@ -253,11 +253,11 @@ impl Batches<'_> {
         let mut rows = statement.query([self.next, self.until, self.from])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let seq: i64 = row.get(0)?;
-        if self.begun && self.until == i64::MAX && seq != self.next {
-            return Err(StoreError::Corrupt { detail: format!("journal batch {} is missing", self.next) });
+        let expected = std::mem::replace(&mut self.next, seq);
+        if self.begun && self.until == i64::MAX && seq != expected {
+            return Err(StoreError::Corrupt { detail: format!("journal batch {expected} is missing") });
         }
         self.begun = true;
-        // An unreadable batch is told once, and the next call goes on behind it.
         self.next = seq + 1;
         decode_row(row).map(Some)
     }
@@ -266,11 +266,13 @@ impl Batches<'_> {
 impl Iterator for Batches<'_> {
     type Item = Result<StoredBatch, StoreError>;
 
+    /// A batch that cannot be read is told once, and the next call goes on behind it. An error that is not about one
+    /// batch ends the iteration, so that no caller is told the same for ever.
     fn next(&mut self) -> Option<Self::Item> {
+        let before = self.next;
         let batch = self.read().transpose();
-        if let Some(Err(StoreError::Corrupt { .. })) = &batch {
-            // A damaged page may stop the query itself: never tell the same one for ever.
-            self.next = self.next.saturating_add(1);
+        if matches!(batch, Some(Err(_))) && self.next == before {
+            self.next = i64::MAX;
         }
         batch
     }
@@ -308,7 +310,7 @@ fn encode(records: &[Record], mut scratch: Vec<u8>) -> Result<Vec<u8>, StoreErro
 }
 
 /// Covers the position too, so that a body in the wrong row is found.
-fn checksum(seq: i64, body: &[u8]) -> i64 {
+pub(crate) fn checksum(seq: i64, body: &[u8]) -> i64 {
     let mut hasher = SipHasher13::new();
     hasher.write_i64(seq);
     hasher.write(body);
@@ -320,14 +322,14 @@ pub(crate) fn decode_row(row: &Row<'_>) -> Result<StoredBatch, StoreError> {
     let seq: i64 = row.get(0)?;
     let place = || format!("journal batch {seq}");
     let (format, expected): (i64, i64) = (row.get(3)?, row.get(4)?);
-    let body = row.get_ref(5)?.as_blob().map_err(|error| StoreError::undecodable(place(), error))?;
+    let body = row.get_ref(5)?.as_blob().map_err(|error| StoreError::undecodable(place(), &error))?;
     if checksum(seq, body) != expected {
         return Err(StoreError::Corrupt { detail: format!("the checksum of {} does not match", place()) });
     }
     if format != FORMAT_POSTCARD {
-        return Err(StoreError::undecodable(place(), format!("unknown format {format}")));
+        return Err(StoreError::undecodable(place(), &format!("unknown format {format}")));
     }
-    let records = postcard::from_bytes(body).map_err(|error| StoreError::undecodable(place(), error))?;
+    let records = postcard::from_bytes(body).map_err(|error| StoreError::undecodable(place(), &error))?;
     Ok(StoredBatch { seq: seq_of(seq), first_at: time(row, 1)?, last_at: time(row, 2)?, records })
 }
 

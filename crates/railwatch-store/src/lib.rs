@@ -8,18 +8,24 @@
 
 mod alerts;
 mod checkpoint;
+mod doctor;
 mod effects;
 mod error;
+mod generations;
 mod journal;
 mod open;
 mod outbox;
+mod retention;
 mod wal;
 
 pub use alerts::{AlertChange, AlertFilter, Listed};
-pub use checkpoint::{Checkpoint, Epoch};
+pub use checkpoint::{Checkpoint, Epoch, SavedSubject, SubjectRow, SubjectView};
+pub use doctor::{Finding, Progress, Report};
 pub use effects::{AuditEntry, Effects};
 pub use error::{Advice, StoreError};
+pub use generations::Generation;
 pub use journal::{BATCH_LEN_MAX, Batch, Batches, JournalSpan, REJECTS_PER_BATCH_MAX, Reject, StoredBatch};
 pub use open::{Reader, Store, StoreOptions};
 pub use outbox::{Claimed, Interrupted, OutboxEntry, OutboxId, OutboxState, OutboxTotals};
+pub use retention::Sizes;
 pub use wal::{WalKeeper, WalState};

@@ -54,6 +54,8 @@ pub struct Store {
     pub(crate) scratch: Vec<u8>,
     /// Bytes that commits added to the WAL since it was last known to be copied back.
     pub(crate) wal_grown: u64,
+    /// Where purging of superseded checkpoint rows goes on.
+    pub(crate) purge: crate::checkpoint::PurgePosition,
     /// Held until the store is dropped; released by the system if the process dies.
     _lock: File,
 }
@@ -104,7 +106,15 @@ impl Store {
         limit_size(&conn, options)?;
         let reader = Reader { conn, path: path.to_owned() };
         let tail = reader.tail()?;
-        Ok(Self { reader, options: options.clone(), tail, scratch: Vec::new(), wal_grown: 0, _lock: lock })
+        Ok(Self {
+            reader,
+            options: options.clone(),
+            tail,
+            scratch: Vec::new(),
+            wal_grown: 0,
+            purge: crate::checkpoint::PurgePosition::default(),
+            _lock: lock,
+        })
     }
 
     /// Opens the store at `path` for reading, whether or not a daemon has it open.
@@ -187,25 +197,30 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
 /// A connection with the settings that all of them share. Memory-mapped reading stays off: a disk error under a map
 /// is a signal that kills the process, where a read is an error that can be told.
 pub(crate) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
-    let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    conn.busy_timeout(BUSY_TIMEOUT)?;
-    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    conn.pragma_update(None, "trusted_schema", false)?;
-    conn.pragma_update(None, "cell_size_check", true)?;
-    conn.pragma_update(None, "cache_size", -16_384)?;
-    Ok(conn)
+    let set_up = || -> rusqlite::Result<Connection> {
+        let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        conn.busy_timeout(BUSY_TIMEOUT)?;
+        conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        conn.pragma_update(None, "trusted_schema", false)?;
+        conn.pragma_update(None, "cell_size_check", true)?;
+        conn.pragma_update(None, "cache_size", -16_384)?;
+        Ok(conn)
+    };
+    set_up().map_err(|error| opening(path, error))
+}
+
+/// An error of the first look at a file, where "not a database" means that it never was one.
+fn opening(path: &Path, error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => StoreError::NotAStore { path: path.to_owned() },
+        _ => error.into(),
+    }
 }
 
 /// The schema version of the file; 0 for an empty one.
 fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError> {
-    let not_a_store = || StoreError::NotAStore { path: path.to_owned() };
     let pragma = |name: &str| {
-        conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(|error| {
-            match error.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::NotADatabase) => not_a_store(),
-                _ => error.into(),
-            }
-        })
+        conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(|error| opening(path, error))
     };
     let (id, version) = (pragma("application_id")?, pragma("user_version")?);
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -213,7 +228,7 @@ fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError> {
         return Ok(0);
     }
     if id != APPLICATION_ID {
-        return Err(not_a_store());
+        return Err(StoreError::NotAStore { path: path.to_owned() });
     }
     if version > known_version() {
         return Err(StoreError::Newer { path: path.to_owned(), found: version, known: known_version() });

@@ -309,7 +309,7 @@ impl Reader {
         let decode = |body: String| serde_json::from_str(&body);
         body.map(decode)
             .transpose()
-            .map_err(|error| StoreError::undecodable(format!("outbox entry {id}"), error))
+            .map_err(|error| StoreError::undecodable(format!("outbox entry {id}"), &error))
     }
 
     /// The earliest time at which an entry of `sink` is due; `None` if none waits.

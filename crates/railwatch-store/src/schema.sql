@@ -119,18 +119,19 @@ CREATE TABLE generations (
 -- Several versions of a subject may exist; the newest with epoch <= the committed one counts. A null body says that
 -- the subject was forgotten in that epoch.
 CREATE TABLE subjects (
-    key     TEXT NOT NULL,
-    epoch   INTEGER NOT NULL,
-    last_at INTEGER NOT NULL,
-    view    TEXT NOT NULL,
-    body    BLOB,
+    key      TEXT NOT NULL,
+    epoch    INTEGER NOT NULL,
+    last_at  INTEGER NOT NULL,
+    view     TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
+    body     BLOB,
     PRIMARY KEY (key, epoch)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX subjects_by_epoch ON subjects (epoch);
 
 CREATE TABLE globals (
-    name  TEXT NOT NULL,
-    epoch INTEGER NOT NULL,
-    body  BLOB NOT NULL,
-    PRIMARY KEY (name, epoch)
+    name     TEXT PRIMARY KEY,
+    epoch    INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    body     BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
