@@ -48,22 +48,29 @@ pub struct AlertChange {
     pub summary: String,
 }
 
+impl AlertFilter {
+    /// Only the conditions that are asked for, so that SQLite can choose the index that fits them.
+    fn sql(&self) -> String {
+        let open = if self.open_only { "AND state <> 'resolved'" } else { "" };
+        let subject = if self.subject.is_some() { "AND subject = ?4" } else { "AND ?4 = ''" };
+        let incident = if self.incident.is_some() { "AND incident = ?5" } else { "AND ?5 = ''" };
+        format!(
+            "SELECT id, alert FROM alerts WHERE opened_at >= ?1 AND opened_at < ?2 {open} {subject} {incident}
+             ORDER BY opened_at DESC, id LIMIT ?3"
+        )
+    }
+}
+
 impl Reader {
     /// Alerts, the latest opened first.
     pub fn alerts(&self, filter: &AlertFilter, limit: u32) -> Result<Listed<Alert>, StoreError> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT id, alert FROM alerts
-             WHERE (?1 = 0 OR state <> 'resolved') AND (?2 IS NULL OR subject = ?2)
-               AND (?3 IS NULL OR incident = ?3) AND opened_at >= ?4 AND opened_at < ?5
-             ORDER BY opened_at DESC, id LIMIT ?6",
-        )?;
+        let mut statement = self.conn.prepare_cached(&filter.sql())?;
         let mut rows = statement.query(params![
-            filter.open_only,
-            filter.subject.as_deref(),
-            filter.incident.as_ref().map(|incident| incident.0.as_str()),
             filter.since.map_or(i64::MIN, Timestamp::micros),
             filter.before.map_or(i64::MAX, Timestamp::micros),
-            limit
+            limit,
+            filter.subject.as_deref().unwrap_or_default(),
+            filter.incident.as_ref().map_or("", |incident| incident.0.as_str()),
         ])?;
         let mut listed = Listed { items: Vec::new(), unreadable: Vec::new() };
         while let Some(row) = rows.next()? {

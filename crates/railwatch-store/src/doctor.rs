@@ -120,14 +120,33 @@ impl Reader {
             Err(error) => return report.find("journal", &error, RESTORE),
         };
         let total = span.last - span.first + 1;
-        let mut payments_total = None;
-        for seq in span.first..=span.last {
+        let (mut seq, mut payments_total) = (span.first, None);
+        while seq <= span.last {
             let done = seq - span.first;
             if done.is_multiple_of(1_000) {
                 progress(Progress::Batches { done, total });
             }
-            payments_total = self.check_batch(report, seq, payments_total);
+            match self.gap_after(seq) {
+                Some(next) => {
+                    let place = format!("journal batches {seq} to {}", next - 1);
+                    report.find(place, "they are missing between two others", SKIP);
+                    (seq, payments_total) = (next, None);
+                }
+                None => {
+                    payments_total = self.check_batch(report, seq, payments_total);
+                    seq += 1;
+                }
+            }
         }
+    }
+
+    /// If batch `seq` is missing, the next that is there. A damaged position may lie very far away, so that counting
+    /// up to it would never end.
+    fn gap_after(&self, seq: Seq) -> Option<Seq> {
+        let mut statement =
+            self.conn.prepare_cached("SELECT seq FROM journal WHERE seq >= ?1 ORDER BY seq LIMIT 1").ok()?;
+        let next = statement.query_row([sql_seq(seq)], |row| count(row, 0)).ok()?;
+        (next > seq).then_some(next)
     }
 
     /// One batch; returns its running total of payments, for the next.
@@ -140,10 +159,7 @@ impl Reader {
         };
         match self.batch(seq) {
             Ok(Some(_)) => report.n_batches += 1,
-            Ok(None) => {
-                report.find(place(), "it is missing between two others", SKIP);
-                return None;
-            }
+            Ok(None) => report.find(place(), "its page cannot be reached", SKIP),
             Err(error @ StoreError::Undecodable { .. }) => report.find(place(), &error, UPGRADE),
             Err(error) => report.find(place(), &error, SKIP),
         }

@@ -150,7 +150,8 @@ impl Reader {
         })
     }
 
-    /// The batches from `from` on, to the newest that is there when the iterator reaches it.
+    /// The batches from `from` on (or from the oldest that is kept, if that is later), to the newest that is there when
+    /// the iterator reaches it. A missing batch is an error.
     pub fn batches(&self, from: Seq) -> Batches<'_> {
         Batches { reader: self, next: sql_seq(from).max(1), from: i64::MIN, until: i64::MAX, begun: false }
     }
@@ -219,6 +220,12 @@ impl Reader {
         Ok(tail.unwrap_or_default())
     }
 
+    fn keeps_before(&self, seq: i64) -> Result<bool, StoreError> {
+        let mut statement =
+            self.conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM journal WHERE seq < ?1)")?;
+        Ok(statement.query_row([seq], |row| row.get(0))?)
+    }
+
     /// The first batch up to which the clock has reached `at`; one past the newest if it has not.
     fn bisect(&self, at: Timestamp) -> Result<i64, StoreError> {
         let span = self.journal_span()?;
@@ -254,7 +261,8 @@ impl Batches<'_> {
         let Some(row) = rows.next()? else { return Ok(None) };
         let seq: i64 = row.get(0)?;
         let expected = std::mem::replace(&mut self.next, seq);
-        if self.begun && self.until == i64::MAX && seq != expected {
+        if self.until == i64::MAX && seq != expected && (self.begun || self.reader.keeps_before(seq)?) {
+            self.begun = true;
             return Err(StoreError::Corrupt { detail: format!("journal batch {expected} is missing") });
         }
         self.begun = true;

@@ -57,7 +57,7 @@ pub struct Store {
     /// Where purging of superseded checkpoint rows goes on.
     pub(crate) purge: crate::checkpoint::PurgePosition,
     /// Held until the store is dropped; released by the system if the process dies.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// The store as a reader sees it: a consistent snapshot per call, also while a daemon writes.
@@ -65,6 +65,17 @@ pub struct Store {
 pub struct Reader {
     pub(crate) conn: Connection,
     pub(crate) path: PathBuf,
+}
+
+/// Unlocked explicitly: a process that was being started when the store closed may still hold a copy of the handle.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A failure leaves it to the system, which unlocks when the last handle closes.
+        drop(self.0.unlock());
+    }
 }
 
 impl Deref for Store {
@@ -80,7 +91,7 @@ impl Store {
     pub fn open(path: impl AsRef<Path>, options: &StoreOptions) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let lock = take_lock(path)?;
-        create_private(path)?;
+        create_private(path, OpenOptions::new().create(true).truncate(false))?;
         let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let version = version(&conn, path)?;
         if version == 0 {
@@ -152,7 +163,7 @@ fn known_version() -> i64 {
 }
 
 /// The lock is a file beside the store, because SQLite itself locks and unlocks the store's own file.
-fn take_lock(path: &Path) -> Result<File, StoreError> {
+fn take_lock(path: &Path) -> Result<Lock, StoreError> {
     let lock_path = beside(path, ".lock");
     let cannot = |source| StoreError::CannotOpen { path: lock_path.clone(), source };
     let mut options = OpenOptions::new();
@@ -173,7 +184,7 @@ fn take_lock(path: &Path) -> Result<File, StoreError> {
         writeln!(file, "{}", std::process::id())
     };
     write(&mut file).map_err(cannot)?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -183,11 +194,10 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Creates the file, readable by its owner only: it holds what people spend. The WAL inherits the mode.
-fn create_private(path: &Path) -> Result<(), StoreError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+pub(crate) fn create_private(path: &Path, options: &mut OpenOptions) -> Result<(), StoreError> {
+    options.read(true).write(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     match options.open(path) {
         Ok(_) => Ok(()),
         Err(source) => Err(StoreError::CannotOpen { path: path.to_owned(), source }),

@@ -220,8 +220,23 @@ impl Store {
         self.change_by_hand(id, now, sql)
     }
 
-    /// Deletes up to `limit` entries that were sent or dropped before `before`; returns how many. Entries that a
-    /// recovery would queue again are kept, and so is the receipt that starts an open incident's thread.
+    /// Gives up every waiting entry of a sink that is no longer configured, so that it shows among the dead letters and
+    /// can be retried when the sink comes back; returns how many.
+    pub fn bury_sink(&mut self, sink: &str, now: Timestamp, error: &str) -> Result<u64, StoreError> {
+        let tx = self.begin()?;
+        let n = tx
+            .prepare_cached(
+                "UPDATE outbox SET state = 'dead', updated_at = ?2, last_error = ?3
+                 WHERE sink = ?1 AND state IN ('queued', 'retry')",
+            )?
+            .execute(params![sink, now.micros(), shorten(error)])?;
+        tx.commit()?;
+        self.bound_wal(0);
+        Ok(u64::try_from(n).unwrap_or(u64::MAX))
+    }
+
+    /// Deletes up to `limit` entries that came to their end (sent, dropped, dead, unknown) before `before`; returns how
+    /// many. Entries that a recovery would queue again are kept, and so are those of open incidents.
     pub fn forget_outbox(&mut self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
         let recovery_seq = sql_seq(self.checkpoint()?.map_or(0, |checkpoint| checkpoint.seq));
         let tx = self.begin()?;
@@ -229,7 +244,7 @@ impl Store {
             .prepare_cached(
                 "DELETE FROM outbox WHERE id IN (
                     SELECT id FROM outbox AS entry
-                    WHERE state IN ('sent', 'dropped') AND updated_at < ?1 AND seq <= ?2
+                    WHERE state IN ('sent', 'dropped', 'dead', 'unknown') AND updated_at < ?1 AND seq <= ?2
                       AND NOT EXISTS (SELECT 1 FROM alerts
                                       WHERE alerts.incident = entry.incident AND alerts.state <> 'resolved')
                     ORDER BY id LIMIT ?3)",
@@ -338,6 +353,15 @@ impl Reader {
             dead: count(OutboxState::Dead)?,
             unknown: count(OutboxState::Unknown)?,
         })
+    }
+
+    /// Sinks with entries that wait for an attempt, and how many.
+    pub fn waiting_by_sink(&self) -> Result<Vec<(SmolStr, u64)>, StoreError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT sink, count(*) FROM outbox WHERE state IN ('queued', 'retry') GROUP BY sink ORDER BY sink",
+        )?;
+        let rows = statement.query_map([], |row| Ok((smol(row, 0)?, n_rows(row, 1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn has_due(&self, sink: &str, now: Timestamp) -> Result<bool, StoreError> {

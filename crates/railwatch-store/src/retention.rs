@@ -1,10 +1,15 @@
-//! Forgetting: old rows, in bounded steps, so that appends flow between them. Alerts and outbox entries are forgotten
-//! by their own modules.
+//! Keeping: what the store takes on the disk, copies of it, and forgetting old rows in bounded steps, so that appends
+//! flow between them. Alerts and outbox entries are forgotten by their own modules.
+
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::path::Path;
 
 use railwatch_model::Timestamp;
 use rusqlite::params;
 
 use crate::journal::sql_seq;
+use crate::open::create_private;
 use crate::{Reader, Store, StoreError};
 
 /// Bytes on the disk.
@@ -65,6 +70,17 @@ impl Store {
 }
 
 impl Reader {
+    /// Writes a consistent copy to `path`, which must not exist, while everything goes on. The copy is a store.
+    pub fn backup_to(&self, path: &Path) -> Result<(), StoreError> {
+        let cannot = |source| StoreError::CannotOpen { path: path.to_owned(), source };
+        let name = path.to_str().ok_or_else(|| cannot(ErrorKind::InvalidFilename.into()))?;
+        // Claimed first, so that nothing is overwritten and only the owner can read it.
+        create_private(path, OpenOptions::new().create_new(true))?;
+        self.conn.execute("VACUUM INTO ?1", [name])?;
+        // SQLite does not sync what it vacuums into.
+        File::open(path).and_then(|file| file.sync_all()).map_err(cannot)
+    }
+
     /// Bytes on the disk, for metrics.
     pub fn sizes(&self) -> Result<Sizes, StoreError> {
         let pragma = |name: &str| -> Result<u64, StoreError> {

@@ -135,3 +135,26 @@ fn a_full_disk_loses_nothing_and_the_store_goes_on_when_there_is_space() {
     append_with_cursor(&mut store, secs).unwrap();
     check(&store, last + 2);
 }
+
+#[test]
+fn a_missing_batch_is_told_and_a_far_away_one_does_not_stop_the_doctor() {
+    let folder = written();
+    let conn = rusqlite::Connection::open(folder.path()).unwrap();
+    conn.execute("DELETE FROM journal WHERE seq = 3", []).unwrap();
+    conn.execute("UPDATE journal SET seq = 1 << 60 WHERE seq = 6", []).unwrap();
+    drop(conn);
+    let report = diagnose(&folder).unwrap();
+    let places: Vec<_> = report.findings.iter().map(|finding| finding.place.as_str()).collect();
+    let far = 1_u64 << 60;
+    let expected = [
+        "journal batches 3 to 3".to_owned(),
+        format!("journal batches 6 to {}", far - 1),
+        format!("journal batch {far}"),
+    ];
+    assert_eq!(places, expected);
+    let read = |from: u64| -> Vec<Option<u64>> {
+        folder.open().batches(from).take(10).map(|batch| batch.map(|batch| batch.seq).ok()).collect()
+    };
+    assert_eq!(read(1), [Some(1), Some(2), None, Some(4), Some(5), None, None]);
+    assert_eq!(read(3)[..2], [None, Some(4)], "a recovery that starts at the gap is told");
+}

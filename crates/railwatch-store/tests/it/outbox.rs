@@ -91,3 +91,17 @@ fn a_notice_survives_the_outbox_unchanged() {
     assert_eq!(store.claim("mail", at(1), 10).unwrap()[0].notice, sent);
     assert_eq!(store.notice(1).unwrap(), Some(sent));
 }
+
+#[test]
+fn entries_of_a_sink_that_is_gone_become_dead_letters() {
+    let folder = Folder::new();
+    let mut store = folder.open();
+    queue(&mut store, &[("n1", "i1"), ("n2", "i2")]);
+    claim(&mut store, 1);
+    store.mark_sent(1, at(2), "{}").unwrap();
+    store.mark_retry(2, at(2), at(9), "503").unwrap();
+    assert_eq!(store.waiting_by_sink().unwrap(), [("chat".into(), 1)]);
+    assert_eq!(store.bury_sink("chat", at(3), "no such sink").unwrap(), 1);
+    assert_eq!(states(&store), ["sent", "dead"]);
+    assert_eq!(store.waiting_by_sink().unwrap(), []);
+}

@@ -73,3 +73,17 @@ fn effects_are_forgotten_only_when_no_recovery_would_write_them_again() {
     assert_eq!(forget(&mut store), (1, 1), "the open incident keeps its alert and its thread");
     assert_eq!(store.outbox(None, 10).unwrap()[0].incident.0, "open");
 }
+
+#[test]
+fn a_backup_is_a_store_and_overwrites_nothing() {
+    let (folder, other) = (Folder::new(), Folder::new());
+    let mut store = folder.open();
+    append(&mut store, &[payments(1, 3)]);
+    Store::open_read_only(folder.path()).unwrap().backup_to(&other.path()).unwrap();
+    append(&mut store, &[payments(2, 3)]);
+    assert!(store.backup_to(&other.path()).is_err());
+    let mut copy = other.open();
+    assert_eq!(kept(&copy), (1, 1));
+    assert!(copy.doctor(|_| {}).is_healthy());
+    assert_eq!(append(&mut copy, &[payments(3, 1)]), 2);
+}
