@@ -164,3 +164,35 @@ impl From<rusqlite::Error> for StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    /// What SQLite says, and the variant and advice that a caller sees.
+    #[track_caller]
+    fn check(code: i32, expected: &str, advice: Advice) {
+        let error: StoreError = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into();
+        let debug = format!("{error:?}");
+        assert!(debug.starts_with(expected), "{code} became {debug}");
+        assert_eq!(error.advice(), advice, "{debug}");
+    }
+
+    #[test]
+    fn every_failure_of_sqlite_says_what_to_do() {
+        check(ffi::SQLITE_FULL, "Full", Advice::FreeSpace);
+        check(ffi::SQLITE_BUSY, "Busy", Advice::Retry);
+        check(ffi::SQLITE_BUSY_SNAPSHOT, "Busy", Advice::Retry);
+        check(ffi::SQLITE_LOCKED, "Busy", Advice::Retry);
+        check(ffi::SQLITE_CORRUPT, "Corrupt", Advice::Stop);
+        check(ffi::SQLITE_CORRUPT_INDEX, "Corrupt", Advice::Stop);
+        check(ffi::SQLITE_NOTADB, "Corrupt", Advice::Stop);
+        check(ffi::SQLITE_READONLY, "ReadOnly", Advice::Stop);
+        check(ffi::SQLITE_IOERR_FSYNC, "Io", Advice::Stop);
+        check(ffi::SQLITE_CANTOPEN, "Io", Advice::Stop);
+        check(ffi::SQLITE_TOOBIG, "Unstorable", Advice::Skip);
+        check(ffi::SQLITE_MISUSE, "Sqlite", Advice::Stop);
+    }
+}

@@ -105,3 +105,25 @@ fn entries_of_a_sink_that_is_gone_become_dead_letters() {
     assert_eq!(states(&store), ["sent", "dead"]);
     assert_eq!(store.waiting_by_sink().unwrap(), []);
 }
+
+/// The law of recovery: writing a batch's effects again, at any moment of an entry's life, changes nothing.
+#[test]
+fn effects_may_be_written_again_at_any_moment() {
+    let steps: [fn(&mut Store); 6] = [
+        |store| drop(store.claim("chat", at(1), 1).unwrap()),
+        |store| store.mark_retry(1, at(2), at(3), "503").unwrap(),
+        |store| drop(store.claim("chat", at(3), 1).unwrap()),
+        |store| store.mark_unknown(1, at(4), "the task died").unwrap(),
+        |store| store.drop_outbox(1, at(5)).unwrap(),
+        |store| store.retry_outbox(1, at(6)).unwrap(),
+    ];
+    let folder = Folder::new();
+    let mut store = folder.open();
+    queue(&mut store, &[("n1", "i1")]);
+    for step in steps {
+        step(&mut store);
+        let before = store.outbox(None, 10).unwrap();
+        queue(&mut store, &[("n1", "i1")]);
+        assert_eq!(store.outbox(None, 10).unwrap(), before);
+    }
+}

@@ -1,6 +1,6 @@
 use railwatch_model::AlertState::{Firing, Resolved};
 use railwatch_model::{Alert, IncidentId, Occasion};
-use railwatch_store::{Effects, Store};
+use railwatch_store::{Effects, Store, StoreOptions};
 
 use crate::fixture::{Folder, alert, append, at, notice, payments};
 
@@ -86,4 +86,24 @@ fn a_backup_is_a_store_and_overwrites_nothing() {
     assert_eq!(kept(&copy), (1, 1));
     assert!(copy.doctor(|_| {}).is_healthy());
     assert_eq!(append(&mut copy, &[payments(3, 1)]), 2);
+}
+
+#[test]
+fn the_wal_stays_short_under_constant_load_with_and_without_a_keeper() {
+    for with_keeper in [false, true] {
+        let folder = Folder::new();
+        let options = StoreOptions { wal_size_max: 1 << 20, ..StoreOptions::default() };
+        let mut store = Store::open(folder.path(), &options).unwrap();
+        let keeper = store.wal_keeper().unwrap();
+        for secs in 1..=60 {
+            append(&mut store, &[payments(secs, 1_000)]);
+            if with_keeper {
+                keeper.checkpoint().unwrap();
+            }
+        }
+        let sizes = store.sizes().unwrap();
+        assert!(sizes.file > 4 << 20 && sizes.wal < 2 << 20, "{sizes:?}");
+        let wal = keeper.checkpoint().unwrap();
+        assert_eq!(wal.n_copied, wal.n_pages);
+    }
 }
