@@ -365,7 +365,11 @@ impl Reader {
     }
 
     fn has_due(&self, sink: &str, now: Timestamp) -> Result<bool, StoreError> {
-        Ok(self.next_due(sink)?.is_some_and(|next_at| next_at <= now))
+        let mut statement = self.conn.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM outbox
+                            WHERE sink = ?1 AND state IN ('queued', 'retry') AND next_at <= ?2)",
+        )?;
+        Ok(statement.query_row(params![sink, now.micros()], |row| row.get(0))?)
     }
 }
 
@@ -397,7 +401,7 @@ pub(crate) fn write(conn: &Connection, seq: i64, sink: &str, notice: &Notice) ->
 fn due(conn: &Connection, sink: &str, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
     let mut statement = conn.prepare_cached(
         "SELECT id, incident, n_attempts, body FROM outbox AS entry
-         WHERE sink = ?1 AND state IN ('queued', 'retry') AND next_at <= ?2
+         WHERE sink = ?1 AND state IN ('queued', 'sending', 'retry') AND state <> 'sending' AND next_at <= ?2
            AND NOT EXISTS (SELECT 1 FROM outbox AS earlier
                            WHERE earlier.incident = entry.incident AND earlier.sink = entry.sink
                              AND earlier.id < entry.id AND earlier.state IN ('queued', 'sending', 'retry'))

@@ -91,7 +91,9 @@ CREATE TABLE outbox (
     body       TEXT NOT NULL,
     UNIQUE (notice, sink)
 ) STRICT;
+-- Queries must repeat this condition word for word, or SQLite will not use the index.
 CREATE INDEX outbox_pending ON outbox (sink, id) WHERE state IN ('queued', 'sending', 'retry');
+CREATE INDEX outbox_by_sink ON outbox (sink, state, next_at);
 CREATE INDEX outbox_by_incident ON outbox (incident, sink, id);
 CREATE INDEX outbox_by_state ON outbox (state, id);
 
