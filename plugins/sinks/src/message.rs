@@ -1,0 +1,296 @@
+//! One notice, said once: the neutral structure that every chat, mail and terminal lays out in its own way.
+//!
+//! Every text here is already [`clean`](crate::text::clean) and bounded; a sink adds its target's escape and limits
+//! and nothing else. A message says what happened, compared with what, since when, how much is at stake and what to
+//! do next.
+
+mod words;
+
+use railwatch_model::{Alert, Notice, Occasion, Severity, Signal, Timestamp, Trigger, Usd};
+
+use crate::text::clean;
+use words::{advice, amount, evidence, fact, occasion_word, span, trigger_name};
+
+/// Alerts that a message shows; more are counted.
+pub(crate) const PARTS_MAX: usize = 5;
+/// Contributions and facts that a part shows.
+const LINES_MAX: usize = 8;
+/// Payments that a part names.
+const PAYMENTS_MAX: usize = 5;
+/// Characters of a sentence that rules or detectors wrote.
+const SENTENCE_CHARS_MAX: usize = 600;
+/// Characters of a name.
+const NAME_CHARS_MAX: usize = 80;
+/// Characters of what a person wrote.
+const NOTE_CHARS_MAX: usize = 300;
+/// Characters of a link.
+const LINK_CHARS_MAX: usize = 1000;
+
+/// A rendered notice.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Message {
+    /// Why it is sent.
+    pub(crate) occasion: Occasion,
+    /// How much to hurry.
+    pub(crate) severity: Severity,
+    /// One line: `HIGH · agent_billing_7 · spend velocity`.
+    pub(crate) title: String,
+    /// One sentence: what happened, compared with what, since when, how much is at stake.
+    pub(crate) lead: String,
+    /// The numbers that matter, in reading order.
+    pub(crate) fields: Vec<Field>,
+    /// One part per alert, strongest first.
+    pub(crate) parts: Vec<Part>,
+    /// Alerts that are not shown.
+    pub(crate) parts_left_out: usize,
+    /// What to do next.
+    pub(crate) next: String,
+    /// Small print, one line each: the incident, the notice, its time.
+    pub(crate) footers: Vec<String>,
+    /// Where to look.
+    pub(crate) link: Option<Link>,
+}
+
+/// A name and a value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Field {
+    /// The name, ours.
+    pub(crate) name: &'static str,
+    /// The value, cleaned.
+    pub(crate) value: String,
+}
+
+/// One alert.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Part {
+    /// What opened it, and its state: `spend velocity (high)`.
+    pub(crate) title: String,
+    /// Its sentence; empty where the message's lead already is that sentence.
+    pub(crate) lead: String,
+    /// The comparison, its evidence and further facts, one line each.
+    pub(crate) evidence: Vec<String>,
+    /// `velocity +0.55`, one each; they add up to the score.
+    pub(crate) contributions: Vec<String>,
+    /// The payments that matter most.
+    pub(crate) payments: Vec<String>,
+}
+
+/// A link that is safe to offer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Link {
+    /// The button's text.
+    pub(crate) label: &'static str,
+    /// An absolute http or https URL.
+    pub(crate) url: String,
+}
+
+impl Message {
+    /// Renders a notice.
+    pub(crate) fn of(notice: &Notice) -> Self {
+        let subject = clean(&notice.subject.to_string(), NAME_CHARS_MAX);
+        let about = match notice.alerts.first() {
+            Some(alert) => trigger_name(&alert.trigger),
+            None => "notice".to_owned(),
+        };
+        let word = occasion_word(notice.occasion, notice.severity);
+        let lead = clean(&notice.headline, SENTENCE_CHARS_MAX);
+        let link = notice.link.as_deref().and_then(safe_link);
+        Self {
+            occasion: notice.occasion,
+            severity: notice.severity,
+            title: format!("{word} · {subject} · {about}"),
+            fields: fields(notice, &subject),
+            parts: notice.alerts.iter().take(PARTS_MAX).map(|alert| part(alert, &lead)).collect(),
+            parts_left_out: notice.alerts.len().saturating_sub(PARTS_MAX),
+            next: advice(notice, &subject, link.is_some()),
+            footers: footers(notice),
+            lead,
+            link: link.map(|url| Link { label: "Open in railwatch", url }),
+        }
+    }
+
+    /// The line about alerts that are not shown, if there are any.
+    pub(crate) fn left_out(&self) -> Option<String> {
+        (self.parts_left_out > 0).then(|| format!("and {} more alerts in this incident", self.parts_left_out))
+    }
+
+    /// A mark that is read before any word: colour and shape say how much to hurry.
+    pub(crate) fn mark(&self) -> &'static str {
+        match (self.occasion, self.severity) {
+            (Occasion::Resolved, _) => "✅",
+            (Occasion::Acknowledged, _) => "👀",
+            (Occasion::Test, _) => "🔔",
+            (_, Severity::Critical) => "🚨",
+            (_, Severity::High) => "🔴",
+            (_, Severity::Medium) => "🟠",
+            (_, Severity::Low) => "🟡",
+            (_, Severity::Info) => "🔵",
+        }
+    }
+
+    /// The colour for targets that draw one, as `0xRRGGBB`.
+    pub(crate) fn color(&self) -> u32 {
+        match (self.occasion, self.severity) {
+            (Occasion::Resolved, _) => 0x2E_A0_43,
+            (Occasion::Acknowledged | Occasion::Test, _) => 0x6E_77_81,
+            (_, Severity::Critical) => 0xB6_00_20,
+            (_, Severity::High) => 0xD7_3A_49,
+            (_, Severity::Medium) => 0xE3_6B_09,
+            (_, Severity::Low) => 0xDB_AB_09,
+            (_, Severity::Info) => 0x03_66_D6,
+        }
+    }
+
+    /// The whole message as plain text, for targets without structure and as the fallback of those that have it.
+    pub(crate) fn plain(&self) -> String {
+        let mut lines = vec![self.title.clone(), self.lead.clone(), String::new()];
+        lines.extend(self.fields.iter().map(|field| format!("{}: {}", field.name, field.value)));
+        for part in &self.parts {
+            lines.push(String::new());
+            lines.extend(part.lines());
+        }
+        lines.extend(self.left_out());
+        lines.push(String::new());
+        lines.push(format!("Next: {}", self.next));
+        lines.extend(self.link.iter().map(|link| format!("{}: {}", link.label, link.url)));
+        lines.push(String::new());
+        lines.extend(self.footers.iter().cloned());
+        lines.join("\n")
+    }
+}
+
+impl Part {
+    /// All of it, one line each.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = vec![self.title.clone()];
+        lines.extend((!self.lead.is_empty()).then(|| self.lead.clone()));
+        lines.extend(self.details());
+        lines
+    }
+
+    /// Evidence, contributions and payments, one line each.
+    pub(crate) fn details(&self) -> Vec<String> {
+        let mut lines = self.evidence.clone();
+        if !self.contributions.is_empty() {
+            lines.push(format!("Score: {}", self.contributions.join(", ")));
+        }
+        if !self.payments.is_empty() {
+            lines.push(format!("Payments: {}", self.payments.join(", ")));
+        }
+        lines
+    }
+}
+
+fn fields(notice: &Notice, subject: &str) -> Vec<Field> {
+    let mut fields = vec![
+        Field { name: "Subject", value: subject.to_owned() },
+        Field { name: "Severity", value: notice.severity.as_str().to_owned() },
+    ];
+    let mut add = |name, value| fields.push(Field { name, value });
+    // The alerts of one incident look at the same money, so the largest amount is said and never a sum.
+    let spent = notice.alerts.iter().map(|alert| alert.spent_since_onset).max().unwrap_or(Usd::ZERO);
+    let excess =
+        notice.alerts.iter().filter_map(|alert| alert.signal.as_ref()).map(|signal| signal.excess).max();
+    if let Some(onset_at) = notice.alerts.iter().map(|alert| alert.onset_at).min() {
+        add("At stake", stake(spent, excess));
+        add("Since", since(onset_at, notice.at));
+    }
+    if let Some(score) = notice.alerts.iter().map(|alert| alert.score).max_by(f64::total_cmp) {
+        add("Anomaly score", format!("{score:.2} of 1"));
+    }
+    let person = notice.alerts.iter().find_map(|alert| alert.acknowledged_by.as_ref());
+    if let Some(person) = person {
+        add("Taken by", clean(person, NAME_CHARS_MAX));
+    }
+    if let Some(note) = notice.alerts.iter().find_map(|alert| alert.note.as_ref()) {
+        add("Note", clean(note, NOTE_CHARS_MAX));
+    }
+    fields
+}
+
+fn stake(spent: Usd, excess: Option<Usd>) -> String {
+    match excess {
+        Some(excess) if excess > Usd::ZERO => format!("{spent} spent, {excess} beyond the usual"),
+        _ => format!("{spent} spent"),
+    }
+}
+
+/// `2026-11-23 01:48 UTC (12m before this notice)`.
+fn since(onset_at: Timestamp, now: Timestamp) -> String {
+    format!("{} ({} before this notice)", minute(onset_at), span(now.since(onset_at)))
+}
+
+/// A time to the minute; the zone is always said.
+fn minute(at: Timestamp) -> String {
+    at.to_utc().format("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+fn part(alert: &Alert, notice_lead: &str) -> Part {
+    let lead = clean(&alert.summary, SENTENCE_CHARS_MAX);
+    let contributions = alert.contributions.iter().take(LINES_MAX);
+    let payments = alert.payments.iter().take(PAYMENTS_MAX);
+    let mut payments: Vec<_> = payments.map(|payment| clean(payment, NAME_CHARS_MAX)).collect();
+    let payments_left_out = alert.payments.len().saturating_sub(PAYMENTS_MAX);
+    if payments_left_out > 0 {
+        payments.push(format!("and {payments_left_out} more"));
+    }
+    Part {
+        title: format!("{} ({})", trigger_name(&alert.trigger), alert.severity.as_str()),
+        lead: if lead == notice_lead { String::new() } else { lead },
+        evidence: alert.signal.as_ref().map(signal_lines).unwrap_or_default(),
+        contributions: contributions
+            .map(|part| format!("{} {:+.2}", clean(&part.name, NAME_CHARS_MAX), part.points))
+            .collect(),
+        payments,
+    }
+}
+
+fn signal_lines(signal: &Signal) -> Vec<String> {
+    let mut lines = vec![comparison(signal)];
+    lines.extend(evidence(signal));
+    lines.extend(
+        signal.facts.iter().take(LINES_MAX).map(|(name, value)| fact(&clean(name, NAME_CHARS_MAX), *value)),
+    );
+    lines
+}
+
+/// `$340.00/h against a usual $8.10/h (42x) on x402`.
+fn comparison(signal: &Signal) -> String {
+    let mut text = format!(
+        "{} against a usual {}",
+        amount(signal.value, signal.unit),
+        amount(signal.usual, signal.unit)
+    );
+    if signal.usual > 0.0 && signal.ratio() >= 1.05 {
+        text.push_str(&format!(" ({}x)", words::ratio(signal.ratio())));
+    }
+    if let Some(about) = &signal.about {
+        text.push_str(&format!(", about {}", clean(about, NAME_CHARS_MAX)));
+    }
+    text
+}
+
+fn footers(notice: &Notice) -> Vec<String> {
+    let incident = clean(&notice.incident.0, NAME_CHARS_MAX);
+    let mut line = format!("railwatch · incident {incident} · {}", minute(notice.at));
+    if let Some(alert) = notice.alerts.first() {
+        line.push_str(&format!(" · config generation {}", alert.generation));
+    }
+    vec![line]
+}
+
+/// The link, if it is an absolute http(s) URL of bearable length. It is written out again from its parsed form, so
+/// that what is shown is what is opened.
+fn safe_link(link: &str) -> Option<String> {
+    let url = reqwest::Url::parse(link).ok()?;
+    let fits = url.as_str().len() <= LINK_CHARS_MAX && matches!(url.scheme(), "http" | "https");
+    (fits && url.host().is_some()).then(|| url.to_string())
+}
+
+/// The rule's id or the signal's kind, for targets that sort by it.
+pub(crate) fn trigger_key(trigger: &Trigger) -> String {
+    clean(&trigger.to_string(), NAME_CHARS_MAX)
+}
+
+#[cfg(test)]
+mod tests;
