@@ -148,7 +148,8 @@ impl<'de> Deserialize<'de> for Dollars {
 
 impl Serialize for Dollars {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        // `Display` of a value rounds to cents; `Debug` is exact.
+        serializer.collect_str(&format_args!("{:?}", self.0))
     }
 }
 
@@ -184,25 +185,35 @@ impl Serialize for Fraction {
     }
 }
 
-/// Texts that a schema checks by pattern.
+/// Texts that a schema checks by pattern. The mark `x-railwatch` lets the host read the text with the type's own parser
+/// and report every wrong one at once, with its place.
 macro_rules! text_schema {
-    ($type:ty, $name:literal, $pattern:literal, $description:literal) => {
+    ($type:ty, $name:literal, $mark:literal, $pattern:literal, $description:literal) => {
         impl JsonSchema for $type {
             fn schema_name() -> Cow<'static, str> {
                 $name.into()
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $pattern, "description": $description })
+                json_schema!({
+                    "type": "string", "pattern": $pattern, "description": $description, "x-railwatch": $mark
+                })
             }
         }
     };
 }
 
-text_schema!(Span, "Span", r"^([0-9]+ ?(ms|s|m|min|h|d|w) ?)+$", "a duration such as \"15m\" or \"1h30m\"");
+text_schema!(
+    Span,
+    "Span",
+    "duration",
+    r"^([0-9]+ ?(ms|s|m|min|h|d|w) ?)+$",
+    "a duration such as \"15m\" or \"1h30m\""
+);
 text_schema!(
     Dollars,
     "Dollars",
+    "dollars",
     r"^\$?[0-9][0-9,_]*(\.[0-9]+)?( ?USD)?$",
     "a dollar amount such as \"$1,250.00\""
 );
@@ -213,7 +224,11 @@ impl JsonSchema for Fraction {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "number"], "description": "a fraction such as \"80%\" or 0.8" })
+        json_schema!({
+            "type": ["string", "number"],
+            "description": "a fraction such as \"80%\" or 0.8",
+            "x-railwatch": "fraction"
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 /// Where a secret is kept: `{ env = "NAME" }` or `{ file = "/run/secrets/name" }`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[schemars(extend("x-railwatch" = "secret"))]
 pub enum SecretRef {
     /// An environment variable of the railwatch process.
     Env(String),

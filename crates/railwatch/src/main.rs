@@ -1,1 +1,3 @@
+//! The `railwatch` program.
+
 fn main() {}

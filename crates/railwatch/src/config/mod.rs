@@ -1,0 +1,114 @@
+//! The configuration: `railwatch.toml` and `conf.d/*.toml` beside it, read, merged, checked, and explained where wrong.
+//!
+//! `railwatch check` and `railwatch run` both call [`load`]. It finds all mistakes in one pass: TOML syntax, unknown
+//! keys and wrong types (by the JSON Schema of the host and of every plugin), values that cannot be read, references
+//! to nothing, secrets that cannot be had, and whatever a plugin's own `build` refuses. It starts nothing, opens no
+//! socket, and never shows a secret.
+//!
+//! Invariant: a [`Config`] that [`load`] returned needs no further check by anybody.
+
+mod agents;
+mod check;
+mod diagnostic;
+mod files;
+mod init;
+mod load;
+mod plugins;
+mod route;
+mod schema;
+mod settings;
+mod show;
+mod tree;
+mod validate;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use railwatch_plugin::clock::{Clock, SystemClock};
+use railwatch_plugin::config::ConfigError;
+use railwatch_plugin::registry::{DetectorPlugin, SinkPlugin, SourcePlugin};
+use railwatch_plugin::secret::{Secrets, SystemSecrets};
+
+pub use agents::{Agent, Announcement, BudgetPeriod, BudgetSpec, Fleet, Team};
+pub use diagnostic::{Diagnostic, Diagnostics, Level, Place, SourceFile};
+pub use init::init;
+pub use load::{load, load_with};
+pub use route::Target;
+pub use schema::schema;
+pub use settings::{
+    Alerts, Config, DetectorCommon, DetectorConfig, Http, Limits, Match, Price, PricePoll, Route, Rules,
+    Score, SinkCommon, SinkConfig, SourceCommon, SourceConfig, Store,
+};
+pub use show::show_resolved;
+pub use values::{
+    Address, AgentName, Per, PerPeriod, Positive, PriceText, SeverityRange, Url, Velocity, Zone,
+};
+
+/// The plugins that a configuration may name.
+#[derive(Debug, Clone, Copy)]
+pub struct Registries<'a> {
+    /// The sources.
+    pub sources: &'a [SourcePlugin],
+    /// The sinks.
+    pub sinks: &'a [SinkPlugin],
+    /// The detectors, in the order in which the engine asks them.
+    pub detectors: &'a [DetectorPlugin],
+}
+
+/// How to load.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Resolves secrets.
+    pub secrets: Arc<dyn Secrets>,
+    /// The time, for plugins that need it to be built.
+    pub clock: Arc<dyn Clock>,
+    /// True if secrets need not be there (`check --offline`): a missing one is a warning, and the plugin that needs it
+    /// is checked by its schema only.
+    pub offline: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { secrets: Arc::new(SystemSecrets), clock: Arc::new(SystemClock), offline: false }
+    }
+}
+
+/// A configuration that can be run.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is probably not meant, with the texts of all files.
+    pub warnings: Diagnostics,
+    /// The hash of the content of all files, in lower-case hex: equal digests are equal configurations.
+    pub digest: String,
+    /// Every file that it was read from, scripts included.
+    pub files: Vec<PathBuf>,
+    /// The folder that relative paths are relative to.
+    pub base_dir: PathBuf,
+    /// Where everything stands, for errors that are found later.
+    root: tree::Node,
+}
+
+impl Loaded {
+    /// A finding of the host's own about a section such as `sources.gate`: a plugin that refused its table when it was
+    /// built for good, a script that does not compile. Show it with [`Loaded::report`].
+    pub fn diagnose(&self, section: &str, error: &ConfigError) -> Diagnostic {
+        let (node, steps) = self.root.locate(section);
+        load::diagnose(&tree::path_text(&steps), node, error)
+    }
+
+    /// Findings with the texts that they point into.
+    pub fn report(&self, findings: Vec<Diagnostic>) -> Diagnostics {
+        self.warnings.with(findings)
+    }
+
+    /// The texts of the configuration files, in the order in which they were merged.
+    pub fn sources_text(&self) -> &[SourceFile] {
+        &self.warnings.files
+    }
+}

@@ -1,0 +1,372 @@
+//! The checked configuration: the host's own sections, and each plugin's table beside what the host handles for it.
+//!
+//! The field docs are the reference: they become the JSON Schema that editors show.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use railwatch_model::{Direction, Severity, SmolStr};
+use railwatch_plugin::config::Fraction;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::agents::{Agent, Announcement, Fleet, Team};
+use super::values::{Address, AgentName, Positive, PriceText, SeverityRange, Url, Zone};
+
+/// A checked configuration. Two generations are compared with `==`, section by section.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The time zone in which budgets begin unless they name their own.
+    pub timezone: Zone,
+    /// The embedded store.
+    pub store: Store,
+    /// The host's HTTP listener.
+    pub http: Http,
+    /// Limits on what outsiders can grow.
+    pub limits: Limits,
+    /// The sources by name, disabled ones included.
+    pub sources: BTreeMap<SmolStr, SourceConfig>,
+    /// The sinks by name, disabled ones included.
+    pub sinks: BTreeMap<SmolStr, SinkConfig>,
+    /// Every detector of the registry in the registry's order, disabled ones included.
+    pub detectors: Vec<DetectorConfig>,
+    /// The anomaly score.
+    pub score: Score,
+    /// The user's rules.
+    pub rules: Rules,
+    /// The life of alerts.
+    pub alerts: Alerts,
+    /// Which notice goes to which sink, in order.
+    pub routes: Vec<Route>,
+    /// The agents.
+    pub agents: Vec<Agent>,
+    /// The teams.
+    pub teams: Vec<Team>,
+    /// All agents together.
+    pub fleet: Fleet,
+    /// Prices by asset code.
+    pub prices: BTreeMap<SmolStr, Price>,
+    /// Planned changes.
+    pub announcements: Vec<Announcement>,
+}
+
+/// A source: what the host handles, and the plugin's own table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceConfig {
+    /// The plugin.
+    pub plugin: SmolStr,
+    /// What the host handles.
+    pub common: SourceCommon,
+    /// The plugin's own keys.
+    pub table: toml::Table,
+}
+
+/// A sink: what the host handles, and the plugin's own table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SinkConfig {
+    /// The plugin.
+    pub plugin: SmolStr,
+    /// What the host handles.
+    pub common: SinkCommon,
+    /// The plugin's own keys.
+    pub table: toml::Table,
+}
+
+/// A detector: what the host handles, and the plugin's own table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DetectorConfig {
+    /// The plugin; also the key below `detectors`.
+    pub plugin: SmolStr,
+    /// What the host handles.
+    pub common: DetectorCommon,
+    /// The plugin's own keys.
+    pub table: toml::Table,
+}
+
+/// The keys of every source that the host handles itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceCommon {
+    /// False keeps the block and does not run it.
+    pub enabled: bool,
+    /// The agent of payments whose spender no agent claims.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// Whose money moves, if the rail cannot tell: spend, earn or ignore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// Labels for every payment of this source.
+    pub labels: BTreeMap<String, String>,
+    /// A decoder in Lua, relative to the configuration file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decode: Option<PathBuf>,
+}
+
+/// The keys of every sink that the host handles itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SinkCommon {
+    /// False keeps the block and does not use it.
+    pub enabled: bool,
+    /// The lowest severity that this sink is told about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_severity: Option<Severity>,
+}
+
+/// The keys of every detector that the host handles itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DetectorCommon {
+    /// False switches it off; its state is kept.
+    pub enabled: bool,
+}
+
+/// The host's part of a plugin's block.
+pub(super) trait Common: serde::de::DeserializeOwned + Default {
+    /// Its keys.
+    const KEYS: &'static [&'static str];
+}
+
+impl Common for SourceCommon {
+    const KEYS: &'static [&'static str] = &["enabled", "agent", "direction", "labels", "decode"];
+}
+
+impl Common for SinkCommon {
+    const KEYS: &'static [&'static str] = &["enabled", "min_severity"];
+}
+
+impl Common for DetectorCommon {
+    const KEYS: &'static [&'static str] = &["enabled"];
+}
+
+/// The embedded store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// The database file, relative to the configuration file.
+    pub path: PathBuf,
+    /// How long payments are kept.
+    pub retain: Positive,
+}
+
+/// The host's HTTP listener: webhooks, API, metrics, health.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// The address to listen on.
+    pub listen: Address,
+    /// Where people reach it, for links in notices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<Url>,
+}
+
+/// Limits on what outsiders can grow. Reaching one is counted and shown, never silent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Agents that are tracked, unmapped spenders included; the least recently seen unmapped ones make room.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub agents: u32,
+    /// Payments that are remembered for recognizing a second report.
+    #[schemars(range(min = 1000, max = 1_000_000_000))]
+    pub dedup_keys: u32,
+    /// Undecodable messages that are kept for `railwatch rejects`.
+    #[schemars(range(min = 0, max = 10_000_000))]
+    pub reject_rows: u32,
+    /// Bytes of one webhook body.
+    #[schemars(range(min = 1024, max = 268_435_456))]
+    pub body_bytes: u32,
+    /// Payments in one journal batch.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub batch_payments: u32,
+    /// Deliveries that wait for the journal before sources feel back-pressure.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub intake_deliveries: u32,
+}
+
+/// The anomaly score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Score {
+    /// The score above which a person reviews.
+    pub review_threshold: Fraction,
+    /// A score in Lua, relative to the configuration file; the built-in one without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<PathBuf>,
+}
+
+/// The user's rules.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rules {
+    /// Lua files, or folders of them, relative to the configuration file.
+    pub paths: Vec<PathBuf>,
+}
+
+/// The life of alerts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Alerts {
+    /// How long a trigger must be quiet before its alert resolves.
+    pub clear_after: Positive,
+    /// How often people are reminded of an incident that nobody took.
+    pub remind_every: Positive,
+    /// The lowest severity that people are told about.
+    pub min_severity: Severity,
+}
+
+/// Sends notices that match to some sinks. Without any route, every sink gets everything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// What a notice must be; nothing matches everything.
+    #[serde(default, rename = "match")]
+    pub matches: Match,
+    /// The names of the sinks.
+    #[schemars(length(min = 1))]
+    pub sinks: Vec<String>,
+    /// True to try the routes below as well.
+    #[serde(default, rename = "continue")]
+    pub goes_on: bool,
+}
+
+/// Conditions that must all hold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Match {
+    /// The severity: `"high"` or `">=high"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub severity: Option<SeverityRange>,
+    /// The agent; `*` stands for anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// The team.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub team: Option<String>,
+    /// The rail; `*` stands for anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rail: Option<String>,
+    /// The kind of signal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+/// What one asset is worth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Dollars for one whole unit: until a provider answers, and after all fell silent.
+    pub fixed_usd: PriceText,
+    /// Decimals of the smallest unit, for assets that railwatch does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 36))]
+    pub decimals: Option<u8>,
+    /// Where to ask; the median counts.
+    #[serde(default)]
+    pub poll: Vec<PricePoll>,
+    /// Providers further from the median than this are left out.
+    #[serde(default = "Price::default_max_deviation")]
+    pub max_deviation: Fraction,
+    /// A rate older than this is marked as stale.
+    #[serde(default = "Price::default_stale_after")]
+    pub stale_after: Positive,
+    /// A rate older than this gives way to `fixed_usd`.
+    #[serde(default = "Price::default_max_stale")]
+    pub max_stale: Positive,
+}
+
+/// A price provider.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PricePoll {
+    /// The address of a JSON document.
+    pub url: Url,
+    /// The JSON pointer of the price in it.
+    #[schemars(regex(pattern = r"^/"))]
+    pub pointer: String,
+    /// How often to ask.
+    #[serde(default = "PricePoll::default_every")]
+    pub every: Positive,
+}
+
+const fn secs(secs: u64) -> Positive {
+    Positive(std::time::Duration::from_secs(secs))
+}
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+
+impl Price {
+    fn default_max_deviation() -> Fraction {
+        Fraction(0.02)
+    }
+
+    fn default_stale_after() -> Positive {
+        secs(HOUR / 4)
+    }
+
+    fn default_max_stale() -> Positive {
+        secs(DAY)
+    }
+}
+
+impl PricePoll {
+    fn default_every() -> Positive {
+        secs(60)
+    }
+}
+
+impl Default for SourceCommon {
+    fn default() -> Self {
+        Self { enabled: true, agent: None, direction: None, labels: BTreeMap::new(), decode: None }
+    }
+}
+
+impl Default for SinkCommon {
+    fn default() -> Self {
+        Self { enabled: true, min_severity: None }
+    }
+}
+
+impl Default for DetectorCommon {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { path: "railwatch.db".into(), retain: secs(90 * DAY) }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: Address(([127, 0, 0, 1], 7414).into()), public_url: None }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            agents: 400_000,
+            dedup_keys: 50_000_000,
+            reject_rows: 100_000,
+            body_bytes: 1_048_576,
+            batch_payments: 4096,
+            intake_deliveries: 1024,
+        }
+    }
+}
+
+impl Default for Score {
+    fn default() -> Self {
+        Self { review_threshold: Fraction(0.7), script: None }
+    }
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self { clear_after: secs(HOUR), remind_every: secs(DAY / 2), min_severity: Severity::Info }
+    }
+}

@@ -1,0 +1,389 @@
+//! Values as people write them in the host's own sections, each with its reader, its text and its schema.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use railwatch_model::{AgentId, Severity, SmolStr, Timestamp, Usd};
+use railwatch_plugin::config::{Dollars, Fraction, Span};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A duration above zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Positive(pub Duration);
+
+/// An IANA time zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Zone(pub Tz);
+
+/// An agent's id: 1 to 200 bytes without control characters, and not one of railwatch's own `unmapped:` names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AgentName(pub AgentId);
+
+/// A velocity such as `"$8 / h"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Velocity {
+    /// How much.
+    pub amount: Usd,
+    /// Per what.
+    pub per: Per,
+}
+
+/// A unit of time in budgets and velocities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Per {
+    /// An hour.
+    Hour,
+    /// A day.
+    Day,
+    /// A week, from Monday.
+    Week,
+    /// A calendar month.
+    Month,
+}
+
+/// An amount of dollars per period, such as `"$10,000.00 / month"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PerPeriod {
+    /// How much; above zero.
+    pub amount: Usd,
+    /// The period.
+    pub per: Per,
+}
+
+/// A range of severities: `"high"`, `">=high"`, `"<medium"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeverityRange {
+    /// The lowest that is in it.
+    pub min: Severity,
+    /// The highest that is in it.
+    pub max: Severity,
+}
+
+/// A price in dollars for one whole unit of an asset, above zero, exact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PriceText(pub SmolStr);
+
+/// An address to listen on: `127.0.0.1:7414`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address(pub SocketAddr);
+
+/// An `http://` or `https://` address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url(pub String);
+
+/// Checks a text by the mark that its schema carries; `None` for a mark that is not about a text.
+pub(super) fn check(mark: &str, text: &str) -> Option<Result<(), String>> {
+    fn reads<T: FromStr<Err = String>>(text: &str) -> Result<(), String> {
+        text.parse::<T>().map(drop)
+    }
+    Some(match mark {
+        "duration" => reads::<Span>(text),
+        "dollars" => reads::<Dollars>(text),
+        "fraction" => reads::<Fraction>(text),
+        "positive_duration" => reads::<Positive>(text),
+        "timezone" => reads::<Zone>(text),
+        "agent_id" => reads::<AgentName>(text),
+        "velocity" => reads::<Velocity>(text),
+        "budget" => reads::<PerPeriod>(text),
+        "severity_range" => reads::<SeverityRange>(text),
+        "price" => reads::<PriceText>(text),
+        "address" => reads::<Address>(text),
+        "url" => reads::<Url>(text),
+        "time" => Timestamp::parse(text).map(drop).map_err(|error| error.to_string()),
+        _ => return None,
+    })
+}
+
+impl FromStr for Positive {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Span(duration) = text.parse()?;
+        if duration.is_zero() {
+            Err("a duration above zero is needed".to_owned())
+        } else {
+            Ok(Self(duration))
+        }
+    }
+}
+
+impl FromStr for Zone {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| {
+            let names = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
+            let hint = super::diagnostic::did_you_mean(text, names);
+            let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
+            format!("{text:?} is not a time zone; write an IANA name like \"Europe/Berlin\" or \"UTC\"{hint}")
+        })
+    }
+}
+
+impl FromStr for AgentName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let id = AgentId::new(text).filter(|id| !id.is_unmapped());
+        id.map(Self).ok_or_else(|| {
+            "an agent id has 1 to 200 bytes, no control characters, and does not begin with \"unmapped:\""
+                .to_owned()
+        })
+    }
+}
+
+impl FromStr for Per {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "hour" | "h" => Ok(Self::Hour),
+            "day" | "d" => Ok(Self::Day),
+            "week" | "w" => Ok(Self::Week),
+            "month" | "mo" => Ok(Self::Month),
+            other => Err(format!("{other:?} is not a period; use hour, day, week or month")),
+        }
+    }
+}
+
+impl FromStr for PerPeriod {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (amount, per) = text.split_once('/').ok_or_else(|| {
+            format!("{text:?} is not a budget; write it like \"$10,000.00 / month\", or as a table")
+        })?;
+        let Dollars(amount) = amount.trim().parse()?;
+        let per = per.parse()?;
+        if amount <= Usd::ZERO {
+            return Err("a budget must be above zero".to_owned());
+        }
+        Ok(Self { amount, per })
+    }
+}
+
+impl FromStr for Velocity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (amount, per) = text.split_once('/').ok_or_else(|| {
+            format!("{text:?} is not a velocity; write it like \"$8 / h\" or \"$40 / day\"")
+        })?;
+        let Dollars(amount) = amount.trim().parse()?;
+        let per = per.parse()?;
+        if amount <= Usd::ZERO {
+            return Err("a usual velocity must be above zero".to_owned());
+        }
+        Ok(Self { amount, per })
+    }
+}
+
+impl Velocity {
+    /// Dollars per hour, for statistics. A month counts 730 hours.
+    pub fn usd_per_hour(self) -> f64 {
+        let hours = match self.per {
+            Per::Hour => 1.0,
+            Per::Day => 24.0,
+            Per::Week => 168.0,
+            Per::Month => 730.0,
+        };
+        self.amount.dollars() / hours
+    }
+}
+
+/// The severities, lowest first.
+const SEVERITIES: [Severity; 5] =
+    [Severity::Info, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
+
+impl SeverityRange {
+    /// Every severity.
+    pub const ALL: Self = Self { min: Severity::Info, max: Severity::Critical };
+
+    /// True if it is in the range.
+    pub fn contains(self, severity: Severity) -> bool {
+        (self.min..=self.max).contains(&severity)
+    }
+}
+
+impl FromStr for SeverityRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let compact = text.replace(' ', "");
+        let name = compact.trim_start_matches(['<', '>', '=']);
+        let index = SEVERITIES.iter().position(|severity| severity.as_str() == name).ok_or_else(|| {
+            let hint = super::diagnostic::did_you_mean(name, SEVERITIES.iter().map(|severity| severity.as_str()));
+            let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
+            format!("{text:?} is not a severity; use info, low, medium, high, critical, or a range like \">=high\"{hint}")
+        })?;
+        let (first, last) = (0, SEVERITIES.len().saturating_sub(1));
+        let nothing = || format!("no severity is in {text:?}");
+        let (min, max) = match compact.strip_suffix(name).unwrap_or_default() {
+            "" | "=" | "==" => (index, index),
+            ">=" => (index, last),
+            ">" => (index.saturating_add(1), last),
+            "<=" => (first, index),
+            "<" => (first, index.checked_sub(1).ok_or_else(nothing)?),
+            other => return Err(format!("{other:?} is not a comparison; use >=, >, <=, < or nothing")),
+        };
+        match (SEVERITIES.get(min), SEVERITIES.get(max)) {
+            (Some(&min), Some(&max)) => Ok(Self { min, max }),
+            _ => Err(nothing()),
+        }
+    }
+}
+
+impl FromStr for PriceText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = text.trim().trim_start_matches('$').replace([',', '_'], "");
+        let rate = railwatch_model::Rate::parse(&plain, "fixed", Timestamp::EPOCH);
+        match rate {
+            Ok(rate) if rate.nanos_per_unit > 0 => Ok(Self(plain.into())),
+            Ok(_) => Err("a price must be above zero".to_owned()),
+            Err(error) => Err(format!("{error}; write dollars per unit like \"65000\" or \"1.08\"")),
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not an address and port; write it like \"127.0.0.1:7414\"");
+        text.replace("localhost:", "127.0.0.1:").parse().map(Self).map_err(|_| wrong())
+    }
+}
+
+impl FromStr for Url {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        let has_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', ':', '?']));
+        if has_host && !text.contains(char::is_whitespace) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("{text:?} is not an address; write it like \"https://example.com/path\""))
+        }
+    }
+}
+
+impl fmt::Display for Positive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Span(self.0).fmt(f)
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
+    }
+}
+
+impl fmt::Display for AgentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Per {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+        })
+    }
+}
+
+impl fmt::Display for PerPeriod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} / {}", self.amount, self.per)
+    }
+}
+
+impl fmt::Display for Velocity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} / {}", self.amount, self.per)
+    }
+}
+
+impl fmt::Display for SeverityRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min == self.max {
+            f.write_str(self.min.as_str())
+        } else if self.min == Severity::Info {
+            write!(f, "<={}", self.max.as_str())
+        } else {
+            write!(f, ">={}", self.min.as_str())
+        }
+    }
+}
+
+impl fmt::Display for PriceText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Reading, showing and the schema of a type that is a text in TOML.
+macro_rules! text_value {
+    ($type:ty, $mark:literal, $description:literal) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                $mark.into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "description": $description, "x-railwatch": $mark })
+            }
+        }
+    };
+}
+
+text_value!(Positive, "positive_duration", "a duration above zero such as \"15m\" or \"1h30m\"");
+text_value!(Zone, "timezone", "an IANA time zone such as \"Europe/Berlin\"");
+text_value!(AgentName, "agent_id", "an agent's id");
+text_value!(Velocity, "velocity", "a velocity such as \"$8 / h\"");
+text_value!(PerPeriod, "budget", "a budget such as \"$10,000.00 / month\"");
+text_value!(SeverityRange, "severity_range", "a severity, or a range such as \">=high\"");
+text_value!(PriceText, "price", "dollars for one whole unit, such as \"65000\"");
+text_value!(Address, "address", "an address and port such as \"127.0.0.1:7414\"");
+text_value!(Url, "url", "an http:// or https:// address");

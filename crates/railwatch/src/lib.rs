@@ -1,0 +1,3 @@
+//! The host of railwatch: configuration, wiring, supervision, delivery and the command line.
+
+pub mod config;
