@@ -147,6 +147,59 @@ pub struct Usual {
     pub learned_hours: f32,
     /// How much of what is seen now should be learned: 1 normally, less while evidence of an incident stands.
     pub learn_weight: f32,
+    /// Payments that were learned from.
+    pub payments: u32,
+    /// Mean payments per hour over all hours.
+    pub payments_per_hour_mean: f32,
+    /// Mean size of a cluster of payments (a session) within an hour, in payments.
+    pub cluster_payments: f32,
+    /// The same in dollars, single amounts capped at `amount_cap`.
+    pub cluster_usd: f32,
+    /// Dollars that a single payment counts for at most where the level is learned.
+    pub amount_cap: f32,
+    /// Mean of the natural logarithm of a payment's dollars.
+    pub amount_log_mean: f32,
+    /// Standard deviation of that logarithm.
+    pub amount_log_sd: f32,
+    /// Evidence in nats that spend stands at one and a half times its usual for long; the drift detector's business.
+    pub drift_nats: f32,
+    /// When that evidence began; the epoch if there is none.
+    pub drift_since: Timestamp,
+    /// Dollars spent beyond the usual since then.
+    pub drift_excess: f32,
+    /// True once enough is known for evidence to mean anything.
+    pub warm: bool,
+    /// When the alarm that stands began; the epoch while there is none.
+    pub alarm_since: Timestamp,
+    /// When a detector last confirmed that alarm.
+    pub alarm_at: Timestamp,
+}
+
+impl Usual {
+    /// Evidence in nats from which nothing should be learned for a while.
+    pub const ALARM_NATS: f32 = 14.0;
+    const ALARM_HOLD: Duration = Duration::from_secs(2 * 3600);
+    const ALARM_DAY: Duration = Duration::from_secs(86_400);
+
+    /// A detector reports its evidence at `now`, so that the others stop learning from an incident.
+    pub fn report(&mut self, now: Timestamp, nats: f32) {
+        if self.alarm_since != Timestamp::EPOCH && now.since(self.alarm_since) > 3 * Self::ALARM_DAY {
+            self.alarm_since = Timestamp::EPOCH;
+        }
+        if nats >= Self::ALARM_NATS {
+            if self.alarm_since == Timestamp::EPOCH {
+                self.alarm_since = now;
+            }
+            self.alarm_at = now;
+        }
+    }
+
+    /// True while nothing should be learned: for two hours after the last alarm, and at most a day.
+    pub fn frozen(&self, now: Timestamp) -> bool {
+        self.alarm_since != Timestamp::EPOCH
+            && now.since(self.alarm_at) < Self::ALARM_HOLD
+            && now.since(self.alarm_since) < Self::ALARM_DAY
+    }
 }
 
 /// What the configuration and people say about a subject.

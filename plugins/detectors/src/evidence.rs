@@ -1,0 +1,65 @@
+//! What all detectors share: evidence in nats, its thresholds, and what it is worth as a probability.
+
+use railwatch_model::{Signal, SignalKind, Timestamp, Unit, Verdict};
+use railwatch_plugin::detector::Announcement;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Evidence from which a signal fires, and below which it is usual again, in nats.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Thresholds {
+    /// From here on a signal fires, if it is material as well. Chance alone gets there in about one of `exp(open)`
+    /// trials.
+    pub open: f64,
+    /// Below it an alert may close.
+    pub close: f64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { open: 10.0, close: 4.0 }
+    }
+}
+
+impl Thresholds {
+    /// Where evidence stands. What is certain but worthless is `Raised`, not `Firing`.
+    pub(crate) fn verdict(self, nats: f64, material: bool) -> Verdict {
+        if nats >= self.open && material {
+            Verdict::Firing
+        } else if nats >= self.close {
+            Verdict::Raised
+        } else {
+            Verdict::Usual
+        }
+    }
+}
+
+/// The probability that evidence of `nats` is a real incident: a logistic function of its logarithm, fitted on the
+/// labelled simulator. Zero below three nats, where evidence is everyday noise.
+pub fn probability(nats: f64) -> f64 {
+    const INTERCEPT: f64 = -9.7;
+    const SLOPE: f64 = 4.2;
+    if nats < 3.0 { 0.0 } else { 1.0 / (1.0 + (-(INTERCEPT + SLOPE * nats.ln())).exp()) }
+}
+
+/// True if an announced change makes signals of this kind, about this rail, no news.
+pub(crate) fn announced(
+    announcements: &[Announcement],
+    at: Timestamp,
+    kind: &SignalKind,
+    rail: Option<&str>,
+) -> bool {
+    announcements.iter().any(|planned| {
+        let kinds =
+            if planned.kinds.is_empty() { *kind != SignalKind::Budget } else { planned.kinds.contains(kind) };
+        let rails = planned.rails.is_empty()
+            || rail.is_some_and(|rail| planned.rails.iter().any(|planned| planned == rail));
+        kinds && rails && (planned.from..=planned.until).contains(&at)
+    })
+}
+
+/// A signal with evidence, its probability filled in.
+pub(crate) fn signal(kind: SignalKind, unit: Unit, nats: f64, verdict: Verdict) -> Signal {
+    Signal { evidence: nats, probability: probability(nats), verdict, ..Signal::usual(kind, unit) }
+}
