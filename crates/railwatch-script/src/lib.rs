@@ -10,6 +10,8 @@
 //! does not load.
 
 mod error;
+#[cfg(test)]
+mod hostile;
 mod json;
 mod limits;
 mod payment;

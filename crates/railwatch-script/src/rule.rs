@@ -191,6 +191,11 @@ impl LuaRules {
         let infos = rules.iter().map(|rule| rule.info.clone()).collect();
         Self { rules, infos, need }
     }
+
+    /// Memory that each rule's machine holds, in evaluation order.
+    pub fn memory_bytes(&self) -> Vec<usize> {
+        self.rules.iter().map(|rule| rule.vm.lua.used_memory()).collect()
+    }
 }
 
 impl RuleSet for LuaRules {

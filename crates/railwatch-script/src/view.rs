@@ -4,7 +4,7 @@
 //! that a call costs no table and nothing that is not asked for is computed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mlua::{Error, Lua, LuaString, Result, Table, Value};
@@ -21,6 +21,9 @@ scoped_thread_local!(static CASE: for<'a> &'a Case<'a>);
 
 /// The longest window that may be asked for.
 pub(crate) const WINDOW_MAX: Duration = Duration::from_secs(90 * 86_400);
+
+/// Custom signals that one script may look at; each has an object of its own.
+const CUSTOM_SIGNALS_MAX: usize = 64;
 
 /// The kinds of signal that are fields of `a`.
 pub(crate) const KINDS: &[&str] = &[
@@ -323,9 +326,15 @@ fn facts(lua: &Lua, methods: &Table, shared: &Arc<Shared>) -> Result<()> {
     methods.raw_set("by_rail", lua.create_function(by_rail)?)?;
     let cx = Arc::clone(shared);
     let cache = lua.create_table()?;
+    let n_cached = AtomicUsize::new(0);
     let custom = move |lua: &Lua, (_, name): (bool, LuaString)| {
         if let Some(known) = cache.raw_get::<Option<Table>>(&name)? {
             return Ok(known);
+        }
+        if n_cached.fetch_add(1, Ordering::Relaxed) >= CUSTOM_SIGNALS_MAX {
+            return Err(Error::runtime(format!(
+                "a script looks at {CUSTOM_SIGNALS_MAX} custom signals at most"
+            )));
         }
         let object = signal(lua, &cx, &name.to_str()?)?;
         cache.raw_set(name, &object)?;

@@ -46,7 +46,7 @@ pub(crate) struct Meter {
 }
 
 /// Steps between two looks at the clock.
-const STEPS_PER_LOOK: u32 = 64;
+const STEPS_PER_LOOK: u32 = 16;
 
 impl Meter {
     fn new(limits: Limits) -> Self {
