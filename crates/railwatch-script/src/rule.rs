@@ -1,0 +1,219 @@
+//! Rules: `rule { id, severity, when, why, … }` as a [`RuleSet`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mlua::{Function, Table, Value};
+use railwatch_model::{Severity, SmolStr, Subject};
+use railwatch_plugin::history::HistoryNeed;
+use railwatch_plugin::rules::{Firing, RuleInfo, RuleSet, RuleState};
+use railwatch_plugin::score::Case;
+use smol_str::format_smolstr;
+
+use crate::error::{Failure, ScriptError, clean, message_of};
+use crate::spec::Spec;
+use crate::status::{Counters, ScriptKind};
+use crate::view::{self, Views};
+use crate::vm::Vm;
+
+/// Bytes of an explanation.
+pub(crate) const WHY_LEN_MAX: usize = 500;
+/// How long a rule's condition must be false before its alert resolves, unless the rule says otherwise.
+const CLEAR_AFTER: Duration = Duration::from_secs(15 * 60);
+
+pub(crate) const KEYS: &[&str] = &[
+    "about",
+    "clear_after",
+    "group_by",
+    "history",
+    "hold",
+    "id",
+    "severity",
+    "shadow",
+    "tests",
+    "when",
+    "why",
+];
+
+/// A compiled rule: its machine, its functions and what the engine must know of it.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) info: RuleInfo,
+    pub(crate) counters: Arc<Counters>,
+    scope: Scope,
+    vm: Arc<Vm>,
+    views: Views,
+    when: Function,
+    why: Option<Function>,
+}
+
+/// Which subjects a rule is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Agent,
+    Team,
+    Fleet,
+}
+
+impl Scope {
+    fn covers(self, subject: &Subject) -> bool {
+        matches!(
+            (self, subject),
+            (Self::Agent, Subject::Agent(_)) | (Self::Team, Subject::Team(_)) | (Self::Fleet, Subject::Fleet)
+        )
+    }
+}
+
+impl Rule {
+    pub(crate) fn read(vm: &Arc<Vm>, source: &str, table: Table) -> Result<Self, ScriptError> {
+        let spec = Spec { lua: &vm.lua, table, file: &vm.file, source, what: "rule" };
+        spec.known(KEYS)?;
+        let id: String = spec.require("id", "a text such as \"night-drain\"")?;
+        if !valid_id(&id) {
+            return Err(spec.error("id", "use 1 to 60 lower-case letters, digits and dashes"));
+        }
+        let severity = severity(&spec)?;
+        let info = RuleInfo {
+            id: SmolStr::from(id),
+            severity,
+            hold: spec.span("hold", Duration::ZERO)?,
+            clear_after: spec.span("clear_after", CLEAR_AFTER)?,
+            shadow: spec.flag("shadow")?,
+        };
+        let when = spec.require("when", "a function(p, a, state)")?;
+        let why = spec.get("why", "a function(p, a, state)")?;
+        let scope = scope(&spec)?;
+        spec.get::<String>("about", "a text")?;
+        let views = Views::new(vm).map_err(|error| ScriptError::new(&vm.file, message_of(&error)))?;
+        let counters = Counters::new(
+            &vm.file,
+            info.id.clone(),
+            ScriptKind::Rule,
+            info.shadow,
+            vm.shared.limits.errors_max,
+        );
+        Ok(Self { info, counters, scope, vm: Arc::clone(vm), views, when, why })
+    }
+
+    /// Whether the condition holds; a failure leaves the notes as they were.
+    pub(crate) fn holds(&self, notes: &mut RuleState) -> Result<Option<String>, Failure> {
+        self.vm.shared.notes.lend(notes);
+        let outcome = self.ask();
+        self.vm.shared.notes.settle(notes, outcome.is_ok());
+        outcome
+    }
+
+    fn ask(&self) -> Result<Option<String>, Failure> {
+        let Views { payment, agent, state } = &self.views;
+        match self.vm.call::<Value>(&self.when, (payment, agent, state))? {
+            Value::Boolean(true) => {}
+            Value::Boolean(false) | Value::Nil => return Ok(None),
+            other => {
+                return Err(Failure::plain(format!(
+                    "when must return true or false, not a {}",
+                    other.type_name()
+                )));
+            }
+        }
+        let Some(why) = &self.why else { return Ok(Some(format!("{} holds", self.info.id))) };
+        self.vm.shared.notes.freeze();
+        // A condition that holds is told even if its explanation is broken.
+        Ok(Some(match self.vm.call::<Value>(why, (payment, agent, state)) {
+            Ok(Value::String(text)) => clean(&text.to_string_lossy(), WHY_LEN_MAX),
+            Ok(other) => format!("{} holds (why returned a {})", self.info.id, other.type_name()),
+            Err(failure) => format!("{} holds (why failed: {})", self.info.id, clean(&failure.message, 200)),
+        }))
+    }
+
+    fn evaluate(&self, case: &Case<'_>, notes: &mut RuleState) -> Option<String> {
+        if self.counters.is_quarantined() || !self.scope.covers(case.subject) {
+            return None;
+        }
+        match self.holds(notes) {
+            Ok(why) => {
+                self.counters.good();
+                why
+            }
+            Err(failure) => {
+                record(&self.counters, failure, case);
+                None
+            }
+        }
+    }
+}
+
+/// Remembers a failure together with the case that caused it.
+#[cold]
+pub(crate) fn record(counters: &Counters, failure: Failure, case: &Case<'_>) {
+    let payment = case.payment.map(|payment| format_smolstr!("{}/{}", payment.rail, payment.id));
+    counters.failed(failure, case.at, payment, Some(case.subject.key()));
+}
+
+fn valid_id(id: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=60).contains(&id.len()) && id.bytes().all(allowed)
+}
+
+fn severity(spec: &Spec<'_>) -> Result<Severity, ScriptError> {
+    const ALL: [Severity; 5] =
+        [Severity::Info, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
+    let Some(name) = spec.get::<String>("severity", "a text such as \"high\"")? else {
+        return Ok(Severity::Medium);
+    };
+    ALL.into_iter().find(|severity| severity.as_str() == name).ok_or_else(|| {
+        spec.error("severity", format!("{name:?} is not one of info, low, medium, high, critical"))
+    })
+}
+
+fn scope(spec: &Spec<'_>) -> Result<Scope, ScriptError> {
+    let wrong = || spec.error("group_by", "give one of { \"agent\" }, { \"team\" }, { \"fleet\" }");
+    let Some(names) = spec.get::<Vec<String>>("group_by", "a list such as { \"agent\" }")? else {
+        return Ok(Scope::Agent);
+    };
+    match names.as_slice() {
+        [name] if name == "agent" => Ok(Scope::Agent),
+        [name] if name == "team" => Ok(Scope::Team),
+        [name] if name == "fleet" => Ok(Scope::Fleet),
+        _ => Err(wrong()),
+    }
+}
+
+/// Every rule of a generation. Errors of a rule are counted and shown; they never reach the engine.
+#[derive(Debug)]
+pub struct LuaRules {
+    rules: Vec<Rule>,
+    infos: Vec<RuleInfo>,
+    need: HistoryNeed,
+}
+
+impl LuaRules {
+    pub(crate) fn new(rules: Vec<Rule>, need: HistoryNeed) -> Self {
+        let infos = rules.iter().map(|rule| rule.info.clone()).collect();
+        Self { rules, infos, need }
+    }
+
+    /// Memory that each rule's machine holds, in evaluation order.
+    pub fn memory_bytes(&self) -> Vec<usize> {
+        self.rules.iter().map(|rule| rule.vm.lua.used_memory()).collect()
+    }
+}
+
+impl RuleSet for LuaRules {
+    fn rules(&self) -> &[RuleInfo] {
+        &self.infos
+    }
+
+    fn need(&self) -> HistoryNeed {
+        self.need
+    }
+
+    fn evaluate(&mut self, case: &Case<'_>, states: &mut [RuleState], firings: &mut Vec<Firing>) {
+        view::with_case(case, || {
+            for (index, (rule, notes)) in self.rules.iter().zip(states).enumerate() {
+                if let Some(why) = rule.evaluate(case, notes) {
+                    firings.push(Firing { rule: index, why });
+                }
+            }
+        });
+    }
+}

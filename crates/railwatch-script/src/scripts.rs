@@ -1,0 +1,341 @@
+//! Loading: text in, a compiled and tested set out. Nothing live is touched, so that the host builds a generation
+//! before it swaps.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mlua::{Lua, Table, Value};
+use railwatch_plugin::decode::Decoder;
+use railwatch_plugin::history::HistoryNeed;
+use railwatch_plugin::score::Scorer;
+use smol_str::SmolStr;
+
+use crate::error::ScriptError;
+use crate::limits::Limits;
+use crate::rail::LuaDecoder;
+use crate::rule::{LuaRules, Rule};
+use crate::score::LuaScore;
+use crate::spec::MARK;
+use crate::status::{Counters, ScriptStatus, StatusHandle};
+use crate::testing::{self, TestReport};
+use crate::view::WINDOW_MAX;
+use crate::vm::Vm;
+
+/// The score that is in force unless the configuration names another one.
+pub const DEFAULT_SCORE: &str = "score.lua";
+
+/// The files of a script folder: path below the folder, with `/`, to text.
+pub type Files = BTreeMap<String, String>;
+
+/// A compiled and tested generation of scripts.
+#[derive(Debug, Default)]
+pub struct Scripts {
+    rules: Vec<Rule>,
+    scores: BTreeMap<String, LuaScore>,
+    decoders: BTreeMap<String, Arc<LuaDecoder>>,
+    reports: Vec<TestReport>,
+    status: StatusHandle,
+    need: HistoryNeed,
+}
+
+/// What one file declares.
+enum Item {
+    Rule(Box<Rule>),
+    Score(LuaScore),
+    Rail(Arc<LuaDecoder>),
+}
+
+/// What one file came to.
+struct Loaded {
+    items: Vec<Item>,
+    report: TestReport,
+    need: Duration,
+}
+
+impl Scripts {
+    /// Compiles every `.lua` file and runs its tests. What a file is for is what it returns: a rule, a list of rules,
+    /// a score or a rail. Either everything loads or nothing does; all mistakes are reported at once.
+    pub fn load(files: &Files, limits: &Limits) -> Result<Self, Vec<ScriptError>> {
+        let shared = Arc::new(files.clone());
+        let mut scripts = Self::default();
+        let mut errors = Vec::new();
+        for (file, source) in files.iter().filter(|(file, _)| is_script(file)) {
+            match load_file(file, source, &shared, limits) {
+                Ok(loaded) => scripts.add(file, loaded),
+                Err(mut found) => errors.append(&mut found),
+            }
+        }
+        scripts.check_ids(&mut errors);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let counters: Vec<Arc<Counters>> = scripts.counters();
+        scripts.status = StatusHandle(counters.into());
+        Ok(scripts)
+    }
+
+    /// [`read_dir`], then [`Scripts::load`].
+    pub fn load_dir(dir: &Path, limits: &Limits) -> Result<Self, Vec<ScriptError>> {
+        Self::load(&read_dir(dir, limits).map_err(|error| vec![error])?, limits)
+    }
+
+    fn add(&mut self, file: &str, loaded: Loaded) {
+        self.need.longest = self.need.longest.max(loaded.need);
+        self.reports.push(loaded.report);
+        for item in loaded.items {
+            match item {
+                Item::Rule(rule) => self.rules.push(*rule),
+                Item::Score(score) => {
+                    self.scores.insert(file.to_owned(), score);
+                }
+                Item::Rail(decoder) => {
+                    self.decoders.insert(file.to_owned(), decoder);
+                }
+            }
+        }
+    }
+
+    fn check_ids(&self, errors: &mut Vec<ScriptError>) {
+        let mut seen = BTreeMap::<&SmolStr, &str>::new();
+        for rule in &self.rules {
+            if let Some(first) = seen.insert(&rule.info.id, &rule.counters.file) {
+                let message = format!(
+                    "rule id {:?} is taken by {first}; ids are the keys of stored state",
+                    rule.info.id
+                );
+                errors.push(ScriptError::new(&rule.counters.file, message));
+            }
+        }
+    }
+
+    fn counters(&self) -> Vec<Arc<Counters>> {
+        let rules = self.rules.iter().map(|rule| &rule.counters);
+        let scores = self.scores.values().map(|score| &score.counters);
+        let rails = self.decoders.values().map(|decoder| &decoder.counters);
+        rules.chain(scores).chain(rails).cloned().collect()
+    }
+
+    /// The rules, for the engine. They keep counting into [`Scripts::status_handle`].
+    pub fn into_rule_set(self) -> LuaRules {
+        LuaRules::new(self.rules, self.need)
+    }
+
+    /// The score in [`DEFAULT_SCORE`], if there is one.
+    pub fn scorer(&self) -> Option<Box<dyn Scorer>> {
+        self.score(DEFAULT_SCORE).map(|score| Box::new(score) as Box<dyn Scorer>)
+    }
+
+    /// The score in `file`, such as `scores/founding.lua`.
+    pub fn score(&self, file: &str) -> Option<LuaScore> {
+        self.scores.get(file).cloned()
+    }
+
+    /// The decoder in `file`, such as `rails/litellm.lua`.
+    pub fn decoder(&self, file: &str) -> Option<Arc<dyn Decoder>> {
+        self.decoders.get(file).map(|decoder| Arc::clone(decoder) as Arc<dyn Decoder>)
+    }
+
+    /// Files that declare a score, and files that declare a decoder, for "did you mean".
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.scores.keys().chain(self.decoders.keys()).map(String::as_str)
+    }
+
+    /// How every script does.
+    pub fn status(&self) -> Vec<ScriptStatus> {
+        self.status.status()
+    }
+
+    /// The same, for whoever must see it after the rules went to the engine.
+    pub fn status_handle(&self) -> StatusHandle {
+        self.status.clone()
+    }
+
+    /// What the scripts' own tests said, file by file.
+    pub fn reports(&self) -> &[TestReport] {
+        &self.reports
+    }
+}
+
+/// Compiles one file of `files` and runs its tests, for `railwatch test PATH`.
+pub fn run_tests(files: &Files, file: &str, limits: &Limits) -> TestReport {
+    let Some(source) = files.get(file) else {
+        return TestReport::failed(file, vec![ScriptError::new(file, "no such file in the script folder")]);
+    };
+    match load_file(file, source, &Arc::new(files.clone()), limits) {
+        Ok(loaded) => loaded.report,
+        Err(errors) => TestReport::failed(file, errors),
+    }
+}
+
+fn is_script(file: &str) -> bool {
+    file.ends_with(".lua") && !file.split('/').any(|part| part == "fixtures")
+}
+
+fn load_file(
+    file: &str,
+    source: &str,
+    files: &Arc<Files>,
+    limits: &Limits,
+) -> Result<Loaded, Vec<ScriptError>> {
+    let one = |error: ScriptError| vec![error];
+    if source.len() > limits.source_bytes_max {
+        return Err(one(ScriptError::new(file, format!("longer than {} bytes", limits.source_bytes_max))));
+    }
+    // Rails get the larger memory; what a file is shows only after it ran.
+    let rails = file.starts_with("rails/") || file.contains("/rails/");
+    let memory_bytes_max = if rails { limits.rail_memory_bytes_max } else { limits.memory_bytes_max };
+    let extend = |lua: &Lua, env: &Table| declarations(lua, env, file, files);
+    let fail = |failure| one(ScriptError::of(file, failure));
+    let vm = Arc::new(Vm::new(file, limits, memory_bytes_max, extend).map_err(fail)?);
+    let returned = vm.run(source).map_err(fail)?;
+    let tables = declared(file, returned).map_err(one)?;
+    let (mut items, mut errors, mut report) = (Vec::new(), Vec::new(), TestReport::new(file));
+    let mut need = static_need(source);
+    for (kind, table) in tables {
+        let tests = table.raw_get::<Value>("tests").unwrap_or(Value::Nil);
+        let item = match read_item(&vm, source, kind, table) {
+            Ok(item) => item,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
+        let context = testing::Context { vm: &vm, source };
+        match &item {
+            Item::Rule(rule) => testing::rule(&context, rule, tests, &mut report),
+            Item::Score(score) => testing::score(&context, score, tests, &mut report),
+            Item::Rail(decoder) => testing::rail(&context, decoder, tests, &mut report),
+        }
+        items.push(item);
+    }
+    errors.append(&mut report.failures);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let asked = vm.shared.window_asked.load(Ordering::Relaxed);
+    need = need.max(Duration::from_micros(asked)).min(WINDOW_MAX);
+    vm.shared.window_max.store(u64::try_from(need.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    Ok(Loaded { items, report, need })
+}
+
+fn read_item(vm: &Arc<Vm>, source: &str, kind: Kind, table: Table) -> Result<Item, ScriptError> {
+    match kind {
+        Kind::Rule => Rule::read(vm, source, table).map(|rule| Item::Rule(Box::new(rule))),
+        Kind::Score => LuaScore::read(vm, source, table).map(Item::Score),
+        Kind::Rail => LuaDecoder::read(vm, source, table).map(|decoder| Item::Rail(Arc::new(decoder))),
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Rule,
+    Score,
+    Rail,
+}
+
+/// `rule`, `score`, `rail` mark the table that they are given; `fixture` reads a file of the folder's `fixtures/`.
+fn declarations(lua: &Lua, env: &Table, file: &str, files: &Arc<Files>) -> mlua::Result<()> {
+    for name in ["rule", "score", "rail"] {
+        let mark = move |_: &Lua, table: Table| {
+            table.raw_set(MARK, name)?;
+            Ok(table)
+        };
+        env.raw_set(name, lua.create_function(mark)?)?;
+    }
+    let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    let files = Arc::clone(files);
+    let fixture = move |lua: &Lua, name: String| match files.get(&format!("{folder}fixtures/{name}")) {
+        Some(text) => lua.create_string(text),
+        None => Err(mlua::Error::runtime(format!("there is no file {folder}fixtures/{name}"))),
+    };
+    env.raw_set("fixture", lua.create_function(fixture)?)
+}
+
+/// The tables that a file returned: one, or a list of them.
+fn declared(file: &str, returned: Value) -> Result<Vec<(Kind, Table)>, ScriptError> {
+    let wrong = || {
+        ScriptError::new(
+            file,
+            "a script returns rule { … }, score { … }, rail { … } or a list of rules; begin it with `return`",
+        )
+    };
+    let Value::Table(table) = returned else { return Err(wrong()) };
+    if let Some(kind) = kind_of(&table) {
+        return Ok(vec![(kind, table)]);
+    }
+    let items: Vec<Table> = table.sequence_values().collect::<mlua::Result<_>>().map_err(|_| wrong())?;
+    if items.is_empty() {
+        return Err(wrong());
+    }
+    items.into_iter().map(|item| kind_of(&item).map(|kind| (kind, item)).ok_or_else(wrong)).collect()
+}
+
+fn kind_of(table: &Table) -> Option<Kind> {
+    match table.raw_get::<Option<String>>(MARK).ok()??.as_str() {
+        "rule" => Some(Kind::Rule),
+        "score" => Some(Kind::Score),
+        "rail" => Some(Kind::Rail),
+        _ => None,
+    }
+}
+
+/// The longest window that the source asks for in so many words: `:spent("24h")` or `history = "7d"`. Together with
+/// what the tests asked for it is how much history the engine keeps; anything longer is an error when it is asked for.
+fn static_need(source: &str) -> Duration {
+    const ASKING: &[&str] = &[":spent(", ":count(", ":distinct(", ":largest(", ":declined(", "history ="];
+    let spans = ASKING.iter().flat_map(|asking| {
+        source.match_indices(asking).filter_map(|(at, _)| {
+            let rest = source.get(at + asking.len()..)?.trim_start();
+            let text = rest.strip_prefix('"')?.split('"').next()?;
+            text.parse::<railwatch_plugin::config::Span>().ok().map(|span| span.0)
+        })
+    });
+    spans.max().unwrap_or_default()
+}
+
+/// Reads a script folder: `.lua` files and everything below a `fixtures/` folder.
+pub fn read_dir(dir: &Path, limits: &Limits) -> Result<Files, ScriptError> {
+    let mut files = Files::new();
+    let mut folders = vec![(dir.to_owned(), String::new(), 0_u8)];
+    while let Some((folder, prefix, depth)) = folders.pop() {
+        let fail = |error: std::io::Error| ScriptError::new(folder.display().to_string(), error);
+        for entry in std::fs::read_dir(&folder).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let path = format!("{prefix}{name}");
+            if entry.file_type().map_err(fail)?.is_dir() {
+                if depth < 4 && !name.starts_with('.') {
+                    folders.push((entry.path(), format!("{path}/"), depth + 1));
+                }
+                continue;
+            }
+            if !name.ends_with(".lua") && !prefix.ends_with("fixtures/") {
+                continue;
+            }
+            files.insert(path.clone(), read_file(&entry.path(), &path, limits)?);
+            if files.len() > limits.files_max {
+                return Err(ScriptError::new(
+                    path,
+                    format!("the script folder has more than {} files", limits.files_max),
+                ));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Fixtures may be longer than scripts.
+const FIXTURE_BYTES_MAX: u64 = 4 << 20;
+
+fn read_file(path: &Path, name: &str, limits: &Limits) -> Result<String, ScriptError> {
+    let fail = |error: std::io::Error| ScriptError::new(name, error);
+    let len = std::fs::metadata(path).map_err(fail)?.len();
+    let len_max = if is_script(name) { limits.source_bytes_max as u64 } else { FIXTURE_BYTES_MAX };
+    if len > len_max {
+        return Err(ScriptError::new(name, format!("longer than {len_max} bytes")));
+    }
+    std::fs::read_to_string(path).map_err(fail)
+}

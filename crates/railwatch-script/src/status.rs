@@ -1,0 +1,188 @@
+//! How each script does: calls, errors, the last failures with the payment that caused them, quarantine.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use railwatch_model::{SmolStr, Timestamp};
+use serde::Serialize;
+
+use crate::error::Failure;
+
+/// What a script is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScriptKind {
+    /// A rule.
+    Rule,
+    /// A formula for the score.
+    Score,
+    /// A decoder of a rail.
+    Rail,
+}
+
+/// Whether a script may be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Its last thousand calls succeeded.
+    Ok,
+    /// It failed lately, and is still called.
+    Erroring,
+    /// It failed too often and is not called any more; a reload gives it a new chance.
+    Quarantined,
+}
+
+/// One failed call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LastError {
+    /// The event time of the case, or the arrival of the message.
+    pub at: Timestamp,
+    /// The line of the script.
+    pub line: Option<u32>,
+    /// What happened.
+    pub message: String,
+    /// The calls that led there, innermost first.
+    pub traceback: String,
+    /// The payment in hand, as `rail/id`.
+    pub payment: Option<SmolStr>,
+    /// Whom the case was about.
+    pub subject: Option<SmolStr>,
+}
+
+/// A script as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ScriptStatus {
+    /// The file.
+    pub file: String,
+    /// The rule's id, or the name of the score or rail.
+    pub name: SmolStr,
+    /// What it is for.
+    pub kind: ScriptKind,
+    /// Whether it may be relied on.
+    pub health: Health,
+    /// True for a rule or score that runs and decides nothing.
+    pub shadow: bool,
+    /// Calls since it was loaded.
+    pub calls: u64,
+    /// Failed calls since it was loaded.
+    pub errors: u64,
+    /// The latest failures, newest first; at most ten.
+    pub last_errors: Vec<LastError>,
+}
+
+/// Failures that are kept per script.
+pub(crate) const LAST_ERRORS_MAX: usize = 10;
+/// Good calls in a row that make up for earlier errors.
+const FORGIVEN_AFTER: u32 = 1_000;
+
+/// The counters of one script, shared by whoever calls it and whoever shows it.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    pub(crate) file: String,
+    pub(crate) name: SmolStr,
+    pub(crate) kind: ScriptKind,
+    pub(crate) shadow: bool,
+    errors_max: u32,
+    calls: AtomicU64,
+    errors: AtomicU64,
+    strikes: AtomicU32,
+    good_in_a_row: AtomicU32,
+    quarantined: AtomicBool,
+    last: Mutex<VecDeque<LastError>>,
+}
+
+impl Counters {
+    pub(crate) fn new(
+        file: &str,
+        name: SmolStr,
+        kind: ScriptKind,
+        shadow: bool,
+        errors_max: u32,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            file: file.to_owned(),
+            name,
+            kind,
+            shadow,
+            errors_max,
+            calls: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            strikes: AtomicU32::new(0),
+            good_in_a_row: AtomicU32::new(0),
+            quarantined: AtomicBool::new(false),
+            last: Mutex::new(VecDeque::new()),
+        })
+    }
+
+    pub(crate) fn is_quarantined(&self) -> bool {
+        self.quarantined.load(Ordering::Relaxed)
+    }
+
+    /// Counts a good call. One thread calls a script, so that plain loads and stores are enough.
+    pub(crate) fn good(&self) {
+        self.calls.store(self.calls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        if self.strikes.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let row = self.good_in_a_row.load(Ordering::Relaxed) + 1;
+        self.good_in_a_row.store(row, Ordering::Relaxed);
+        if row >= FORGIVEN_AFTER {
+            self.strikes.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts and remembers a failed call.
+    #[cold]
+    pub(crate) fn failed(
+        &self,
+        failure: Failure,
+        at: Timestamp,
+        payment: Option<SmolStr>,
+        subject: Option<SmolStr>,
+    ) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        self.good_in_a_row.store(0, Ordering::Relaxed);
+        let strikes = self.strikes.fetch_add(1, Ordering::Relaxed) + 1;
+        if strikes >= self.errors_max {
+            self.quarantined.store(true, Ordering::Relaxed);
+        }
+        let Failure { message, line, traceback, .. } = failure;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.truncate(LAST_ERRORS_MAX - 1);
+        last.push_front(LastError { at, line, message, traceback, payment, subject });
+    }
+
+    pub(crate) fn status(&self) -> ScriptStatus {
+        let health = if self.is_quarantined() {
+            Health::Quarantined
+        } else if self.strikes.load(Ordering::Relaxed) > 0 {
+            Health::Erroring
+        } else {
+            Health::Ok
+        };
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        ScriptStatus {
+            file: self.file.clone(),
+            name: self.name.clone(),
+            kind: self.kind,
+            health,
+            shadow: self.shadow,
+            calls: self.calls.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            last_errors: last.iter().cloned().collect(),
+        }
+    }
+}
+
+/// Shows how the scripts of one generation do, from any thread, also after they went to the engine.
+#[derive(Debug, Clone, Default)]
+pub struct StatusHandle(pub(crate) Arc<[Arc<Counters>]>);
+
+impl StatusHandle {
+    /// Every script, in the order of their files.
+    pub fn status(&self) -> Vec<ScriptStatus> {
+        self.0.iter().map(|counters| counters.status()).collect()
+    }
+}

@@ -1,0 +1,3 @@
+-- One result per byte.
+-- outcome: false
+return select("#", string.byte(string.rep("x", 65000), 1, -1)) ~= 65000

@@ -1,0 +1,3 @@
+-- Reads the clock.
+-- outcome: error
+return os.clock() > 0

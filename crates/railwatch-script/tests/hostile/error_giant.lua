@@ -1,0 +1,3 @@
+-- An error message of 64 KB.
+-- outcome: error
+error(string.rep("x", 65000))

@@ -1,0 +1,3 @@
+-- An error that is nothing.
+-- outcome: error
+error(nil)

@@ -1,0 +1,3 @@
+-- Compiles text at run time.
+-- outcome: error
+return loadstring("return true")()

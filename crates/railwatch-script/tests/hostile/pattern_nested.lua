@@ -1,0 +1,3 @@
+-- Too many captures.
+-- outcome: error
+return ("x"):match(("("):rep(200)) ~= nil

@@ -1,0 +1,3 @@
+-- Loads a module.
+-- outcome: error
+return require("os") ~= nil

@@ -1,0 +1,4 @@
+-- Writes into the agent.
+-- outcome: error
+a.score = 0
+return false

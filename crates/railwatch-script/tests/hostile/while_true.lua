@@ -1,0 +1,3 @@
+-- A loop without end.
+-- outcome: stopped
+while true do end

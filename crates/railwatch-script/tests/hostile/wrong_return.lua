@@ -1,0 +1,3 @@
+-- A condition that is a text.
+-- outcome: error
+return "yes"
