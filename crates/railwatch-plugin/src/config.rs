@@ -33,8 +33,8 @@ pub fn parse<T: DeserializeOwned>(table: &toml::Table) -> Result<T, ConfigError>
     serde_path_to_error::deserialize(toml::Value::Table(table.clone())).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
-        let message = error.into_inner().to_string();
-        ConfigError { path, message: message.trim().lines().next_back().unwrap_or_default().to_owned() }
+        // `Display` adds the key path once more, on a line of its own.
+        ConfigError { path, message: error.into_inner().message().trim().to_owned() }
     })
 }
 
