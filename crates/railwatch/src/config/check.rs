@@ -4,9 +4,10 @@ use std::collections::hash_map::{Entry, HashMap};
 use std::path::{Path, PathBuf};
 
 use railwatch_model::{Asset, SignalKind};
+use serde::Deserialize as _;
 
 use super::Registries;
-use super::agents::canonical;
+use super::agents::{BudgetSpec, canonical};
 use super::diagnostic::{Diagnostic, Place, did_you_mean};
 use super::files;
 use super::load::{Building, entry_path};
@@ -51,14 +52,40 @@ pub(super) fn check(
     announcements(build, registries);
     prices(build);
     webhook_paths(build, config);
-    if root.child("sources").and_then(Node::table).is_none_or(|sources| sources.is_empty()) {
-        let place = Place { file: 0, start: 0, end: 0 };
-        let nothing = Diagnostic::warning("sources", "no source is configured, so nothing is watched", place);
-        build.report(nothing.help(
-            "add a block like `[sources.feed]`; `railwatch plugin list` shows what there is".to_owned(),
-        ));
-    }
     scripts(build, config, base_dir)
+}
+
+/// Warns about a configuration that is right and watches nothing.
+pub(super) fn watches_nothing(config: &Config) -> Option<Diagnostic> {
+    let place = Place { file: 0, start: 0, end: 0 };
+    let nothing = Diagnostic::warning("sources", "no source is enabled, so nothing is watched", place);
+    let help = "add a block like `[sources.feed]`; `railwatch plugin list` shows what there is";
+    let is_silent = !config.sources.values().any(|source| source.common.enabled);
+    is_silent.then(|| nothing.help(help.to_owned()))
+}
+
+/// Reads every budget by itself, so that one mistake does not hide another.
+pub(super) fn budgets(build: &mut Building<'_>) {
+    let root = build.root;
+    let subjects = ["agents", "teams"].into_iter().flat_map(|section| {
+        root.elements(section)
+            .iter()
+            .enumerate()
+            .map(move |(index, node)| (format!("{section}[{index}]"), node))
+    });
+    for (path, node) in subjects.chain(root.child("fleet").map(|fleet| ("fleet".to_owned(), fleet))) {
+        let single = node.child("budget").map(|budget| (format!("{path}.budget"), budget));
+        let list = node.child("budgets").and_then(Node::array).unwrap_or_default().iter().enumerate();
+        let list = list.map(|(position, budget)| (format!("{path}.budgets[{position}]"), budget));
+        for (path, budget) in single.into_iter().chain(list) {
+            if !build.is_broken(&path)
+                && let Err(error) = BudgetSpec::deserialize(budget.to_toml())
+            {
+                let finding = Diagnostic::error(path.clone(), format!("`{path}` is wrong"), budget.place);
+                build.report(finding.label(error.message()));
+            }
+        }
+    }
 }
 
 fn twice(path: String, message: String, place: Place, first: Place) -> Diagnostic {

@@ -233,13 +233,16 @@ impl Diagnostics {
             let start = mask.start.max(range.start).min(range.end).saturating_sub(range.start);
             let end = mask.end.max(range.start).min(range.end).saturating_sub(range.start);
             if let Some(hidden) = shown.get(start..end) {
-                let stars: String =
-                    hidden
-                        .bytes()
-                        .map(|byte| {
-                            if matches!(byte, b'"' | b'\'' | b'\n' | b'\r') { char::from(byte) } else { '*' }
-                        })
-                        .collect();
+                let stars: String = hidden
+                    .bytes()
+                    .map(|byte| {
+                        if matches!(byte, b'\"' | b'\'' | b' ' | b'\n' | b'\r') {
+                            char::from(byte)
+                        } else {
+                            '*'
+                        }
+                    })
+                    .collect();
                 shown.replace_range(start..end, &stars);
             }
         }

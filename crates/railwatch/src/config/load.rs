@@ -32,16 +32,18 @@ pub fn load_with(path: &Path, registries: &Registries<'_>, options: &Options) ->
         let masks = suspicious_lines(&sources);
         return Err(Diagnostics::new(sources, findings, masks));
     };
-    let schema = schema::schema(registries);
+    let schema = schema(registries);
     let mut build = Building::new(&root, &schema, findings);
+    check::budgets(&mut build);
     let config = build.config(registries);
     let scripts = check::check(&mut build, &config, registries, &base_dir);
     plugins::check(&mut build, &config, registries, options, &base_dir);
-    let (findings, masks) = (build.findings, build.masks);
+    let (mut findings, masks) = (build.findings, build.masks);
     let failed = findings.iter().any(|finding| finding.level == Level::Error);
     if failed {
         return Err(Diagnostics::new(sources, findings, masks));
     }
+    findings.extend(check::watches_nothing(&config));
     let digest = match files::digest(&base_dir, &sources, &scripts) {
         Ok(digest) => digest,
         Err(reason) => return Err(Diagnostics::new(sources, vec![Diagnostic::file(reason)], masks)),

@@ -166,7 +166,7 @@ fn check_secrets(build: &mut Building<'_>, config: &Config, options: &Options) -
         }
         let Err(error) = options.secrets.resolve(&reference) else { continue };
         let level = if options.offline { Level::Warning } else { Level::Error };
-        let finding = Diagnostic::error(path.clone(), format!("`{path}` cannot be had"), place);
+        let finding = Diagnostic::error(path.clone(), format!("the secret `{path}` cannot be had"), place);
         build.report(Diagnostic { level, ..finding.label(error.to_string()) });
         unresolved.push(path);
     }

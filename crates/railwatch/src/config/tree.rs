@@ -170,7 +170,8 @@ pub(super) fn parse(file: usize, text: &str) -> Parsed {
             let name = text.get(span.clone()).unwrap_or_default().trim_matches(['"', '\'']);
             let mut duplicate =
                 Diagnostic::error("", format!("{name} is defined twice"), place).label("defined again here");
-            if let Some(first) = earlier_key(&root, name, span.start) {
+            let first = earlier_key(&root, name, span.start);
+            if let Some(first) = first.or_else(|| earlier_header(file, text, span)) {
                 duplicate = duplicate.related(first, "first defined here");
             }
             errors.push(duplicate);
@@ -242,6 +243,20 @@ fn earlier_key(node: &Node, name: &str, before: usize) -> Option<Place> {
         [own, earlier_key(child, name, before)]
     });
     found.flatten().max_by_key(|place| place.start)
+}
+
+/// The first line that is the same as the one with `span`: of a table's two headers the parser keeps the second.
+fn earlier_header(file: usize, text: &str, span: std::ops::Range<usize>) -> Option<Place> {
+    let line_start = text.get(..span.start)?.rfind('\n').map_or(0, |at| at.saturating_add(1));
+    let header = text.get(line_start..)?.lines().next()?.trim();
+    let mut start = 0_usize;
+    for line in text.get(..line_start)?.split_inclusive('\n') {
+        if line.trim() == header {
+            return Some(Place { file, start, end: start.saturating_add(line.trim_end().len()) });
+        }
+        start = start.saturating_add(line.len());
+    }
+    None
 }
 
 /// Adds a further file's tree. Tables merge, arrays of tables at the top are joined, and a key that both define is an

@@ -220,17 +220,14 @@ impl<'a> Walk<'a> {
     }
 
     fn check_text(&mut self, schema: &Map<String, Json>, node: &Node, text: &str) {
-        let mark = schema.get("x-railwatch").and_then(Json::as_str);
-        let format = schema.get("format").and_then(Json::as_str).filter(|format| *format == "date-time");
-        let mark = mark.or(format.map(|_| "time"));
-        if let Some(Err(reason)) = mark.and_then(|mark| values::check(mark, text)) {
+        if let Some(Err(reason)) = mark(schema).and_then(|mark| values::check(mark, text)) {
             let (reason, help) = match reason.split_once("; did you mean") {
                 Some((reason, hint)) => (reason.to_owned(), Some(format!("did you mean{hint}"))),
                 None => (reason, None),
             };
             let (what, label) = match reason.split_once("; ") {
                 Some((what, label)) => (what.to_owned(), label.to_owned()),
-                None => (reason, expected(schema, &["string"])),
+                None => (reason, format!("expected {}", expected(schema, &["string"]))),
             };
             return self.error(format!("{} is wrong: {what}", self.name()), node.place, label, help);
         }
@@ -244,7 +241,9 @@ impl<'a> Walk<'a> {
 
     fn check_number(&mut self, schema: &Map<String, Json>, node: &Node, number: f64) {
         let bound = |key: &str| schema.get(key).and_then(Json::as_f64);
-        let (min, max) = (bound("minimum"), bound("maximum"));
+        let is_fraction = mark(schema) == Some("fraction");
+        let min = bound("minimum").or(is_fraction.then_some(0.0));
+        let max = bound("maximum").or(is_fraction.then_some(1.0));
         let (above, below) = (bound("exclusiveMinimum"), bound("exclusiveMaximum"));
         let inside = min.is_none_or(|min| number >= min)
             && max.is_none_or(|max| number <= max)
@@ -403,7 +402,7 @@ fn array<'a>(schema: &'a Map<String, Json>, key: &str) -> &'a [Json] {
     schema.get(key).and_then(Json::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn kinds<'a>(schema: &'a Map<String, Json>) -> Vec<&'a str> {
+fn kinds(schema: &Map<String, Json>) -> Vec<&str> {
     match schema.get("type") {
         Some(Json::String(kind)) => vec![kind.as_str()],
         Some(Json::Array(kinds)) => {
@@ -424,12 +423,16 @@ fn is_kind(value: &Value, kind: &str) -> bool {
     }
 }
 
-/// What is expected, in words: the description of a marked text, else the kinds.
+/// The mark that names a text's parser.
+fn mark(schema: &Map<String, Json>) -> Option<&str> {
+    let format = schema.get("format").and_then(Json::as_str).filter(|format| *format == "date-time");
+    schema.get("x-railwatch").and_then(Json::as_str).or(format.map(|_| "time"))
+}
+
+/// What is expected, in words: what a marked text looks like, else the kinds.
 fn expected(schema: &Map<String, Json>, kinds: &[&str]) -> String {
-    if schema.contains_key("x-railwatch")
-        && let Some(description) = schema.get("description").and_then(Json::as_str)
-    {
-        return description.to_owned();
+    if let Some(words) = mark(schema).and_then(values::expected) {
+        return words.to_owned();
     }
     let words = kinds.iter().map(|kind| match *kind {
         "string" => "a string",

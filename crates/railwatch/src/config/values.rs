@@ -100,6 +100,26 @@ pub(super) fn check(mark: &str, text: &str) -> Option<Result<(), String>> {
     })
 }
 
+/// What a text with this mark looks like, in words.
+pub(super) fn expected(mark: &str) -> Option<&'static str> {
+    Some(match mark {
+        "duration" => "a duration such as \"15m\" or \"1h30m\"",
+        "positive_duration" => "a duration above zero such as \"15m\" or \"1h30m\"",
+        "dollars" => "a dollar amount such as \"$1,250.00\"",
+        "fraction" => "a fraction such as \"80%\" or 0.8",
+        "timezone" => "an IANA time zone such as \"Europe/Berlin\"",
+        "agent_id" => "an agent's id such as \"research-7\"",
+        "velocity" => "a velocity such as \"$8 / h\"",
+        "budget" => "a budget such as \"$10,000.00 / month\"",
+        "severity_range" => "a severity, or a range such as \">=high\"",
+        "price" => "dollars for one whole unit, such as \"65000\"",
+        "address" => "an address and port such as \"127.0.0.1:7414\"",
+        "url" => "an http:// or https:// address",
+        "time" => "a time such as 2026-01-31T02:00:00Z",
+        _ => return None,
+    })
+}
+
 impl FromStr for Positive {
     type Err = String;
 

@@ -15,7 +15,7 @@ fn the_starter_file_loads_and_equals_an_empty_one() {
     let starter = load_text(init());
     assert_eq!(starter.config, load_text("").config);
     let found: Vec<_> = starter.warnings.list.iter().map(|warning| warning.message.as_str()).collect();
-    assert_eq!(found, ["no source is configured, so nothing is watched"]);
+    assert_eq!(found, ["no source is enabled, so nothing is watched"]);
 }
 
 #[test]
