@@ -33,8 +33,7 @@ pub fn parse<T: DeserializeOwned>(table: &toml::Table) -> Result<T, ConfigError>
     serde_path_to_error::deserialize(toml::Value::Table(table.clone())).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
-        let message = error.into_inner().to_string();
-        ConfigError { path, message: message.trim().lines().next_back().unwrap_or_default().to_owned() }
+        ConfigError { path, message: error.into_inner().message().trim().to_owned() }
     })
 }
 
@@ -245,6 +244,24 @@ mod tests {
         for wrong in ["", "15", "m", "15 parsecs", "-1s", "99999999999999999999w", "1h 30"] {
             assert!(wrong.parse::<Span>().is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_mistake_in_a_table_has_its_path_and_the_reason() {
+        #[derive(Debug, Deserialize)]
+        struct Outer {
+            #[serde(rename = "inner")]
+            _inner: Inner,
+        }
+        #[derive(Debug, Deserialize)]
+        struct Inner {
+            #[serde(rename = "every")]
+            _every: Span,
+        }
+        let table = "inner = { every = '15' }".parse().unwrap();
+        let error = parse::<Outer>(&table).unwrap_err();
+        assert_eq!(error.path, "inner.every");
+        assert!(error.message.contains("write it like"), "{error}");
     }
 
     #[test]
