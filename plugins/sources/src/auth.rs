@@ -9,7 +9,7 @@ use railwatch_plugin::secret::{SecretRef, Secrets};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// A header that holds a secret.
+/// How a client authenticates: a header that holds a secret.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuthConfig {
@@ -37,6 +37,7 @@ pub(crate) struct RequestHeaders {
 impl RequestHeaders {
     pub(crate) fn new(
         auth: Option<&AuthConfig>,
+        token: Option<&SecretRef>,
         headers: &BTreeMap<String, String>,
         secrets: &Arc<dyn Secrets>,
     ) -> Result<Self, ConfigError> {
@@ -51,14 +52,24 @@ impl RequestHeaders {
                 HeaderValue::from_str(value).map_err(|_| ConfigError::new(&path, "not a header value"))?;
             plain.insert(name(key, &path)?, value);
         }
-        let auth = auth.map(|auth| {
+        if auth.is_some() && token.is_some() {
+            return Err(ConfigError::new(
+                "token",
+                "is short for auth = { secret = … }; leave one of both out",
+            ));
+        }
+        let bearer =
+            token.map(|token| AuthConfig { header: authorization(), prefix: None, secret: token.clone() });
+        let auth = auth.or(bearer.as_ref()).map(|auth| {
             let header = name(&auth.header, "auth.header")?;
             let bearer = if header == http::header::AUTHORIZATION { "Bearer " } else { "" };
             let prefix = auth.prefix.clone().unwrap_or_else(|| bearer.to_owned());
             Ok((header, prefix, auth.secret.clone()))
         });
         let headers = Self { plain, auth: auth.transpose()?, secrets: Arc::clone(secrets) };
-        headers.resolve().map_err(|message| ConfigError::new("auth.secret", message))?;
+        headers.resolve().map_err(|message| {
+            ConfigError::new(if token.is_some() { "token" } else { "auth.secret" }, message)
+        })?;
         Ok(headers)
     }
 

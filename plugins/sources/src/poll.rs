@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use railwatch_plugin::config::{ConfigError, Span};
 use railwatch_plugin::decode::{Decoded, Decoder, Message};
 use railwatch_plugin::registry::SourcePlugin;
+use railwatch_plugin::secret::SecretRef;
 use railwatch_plugin::source::{Cursor, Phase, Source, SourceBuild, SourceContext, SourceError};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -84,6 +85,8 @@ pub struct PollTable {
     /// The longest wait after failures. Default: 5 min.
     #[serde(default = "backoff_max")]
     pub backoff_max: Span,
+    /// A bearer token; short for `auth = { secret = … }`.
+    pub token: Option<SecretRef>,
     /// The header that authenticates.
     pub auth: Option<AuthConfig>,
     /// Further headers.
@@ -170,7 +173,12 @@ impl PollSource {
         if config.interval.0 < Duration::from_millis(10) || config.pages_max == 0 {
             return Err(ConfigError::new("interval", "at least 10ms; and pages_max is at least 1"));
         }
-        let headers = RequestHeaders::new(config.auth.as_ref(), &config.headers, &build.secrets)?;
+        let headers = RequestHeaders::new(
+            config.auth.as_ref(),
+            config.token.as_ref(),
+            &config.headers,
+            &build.secrets,
+        )?;
         let pluck = |path: &Option<FieldPath>| path.as_ref().map(Pluck::new);
         let (items, place, next) = (pluck(&config.items), pluck(&config.cursor), pluck(&config.next));
         Ok(Self { config, headers, decoder, items, place, next, base_dir: build.base_dir.clone() })

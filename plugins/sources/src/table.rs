@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use toml::Table;
 
+use crate::decode::MappingConfig;
+
 /// Keys that the host reads from a source's table before the plugin sees it; they mean nothing here.
 const HOST_KEYS: &[&str] = &["plugin", "enabled"];
 
@@ -21,7 +23,15 @@ pub(crate) fn split<T: JsonSchema>(table: &Table) -> (Table, Table) {
 
 /// Reads what [`split`] left for the transport. An unknown key is told about the decoder's keys as well.
 pub(crate) fn parse_rest<T: DeserializeOwned>(rest: &Table) -> Result<T, ConfigError> {
-    config::parse(rest)
+    config::parse(rest).map_err(|mut error| {
+        if error.message.starts_with("unknown field") {
+            let schema = schema_for!(MappingConfig);
+            let keys = schema.get("properties").and_then(Value::as_object);
+            let keys: Vec<&str> = keys.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+            error.message = format!("{}; or a key of the decoder: {}", error.message, keys.join(", "));
+        }
+        error
+    })
 }
 
 /// One schema with the properties of both.

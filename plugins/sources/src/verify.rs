@@ -4,6 +4,8 @@
 //! a secret nor the signed bytes appear in an error or a log.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -88,8 +90,8 @@ struct Variant {
 struct TimestampRule {
     from: template::Source,
     unit: TimestampUnit,
-    tolerance: std::time::Duration,
-    future: std::time::Duration,
+    tolerance: Duration,
+    future: Duration,
 }
 
 /// References to keys; they are resolved anew when no resolved key matches, so that a rotated file takes effect.
@@ -100,7 +102,12 @@ struct KeyRefs {
     scheme: Scheme,
     user: Option<String>,
     resolved: std::sync::RwLock<Arc<Vec<Key>>>,
+    /// When they were last read, in microseconds: a flood of forged requests does not become a flood of reads.
+    read_at: AtomicI64,
 }
+
+/// How often secrets are read again at most.
+const READ_EVERY: Duration = Duration::from_secs(5);
 
 impl KeyRefs {
     fn new(
@@ -117,7 +124,14 @@ impl KeyRefs {
         })?;
         let refs = std::iter::once(first).chain(table.secrets_extra.iter().cloned()).collect();
         let user = table.user.clone();
-        let keys = Self { refs, encoding, scheme, user, resolved: Default::default() };
+        let keys = Self {
+            refs,
+            encoding,
+            scheme,
+            user,
+            resolved: Default::default(),
+            read_at: AtomicI64::new(i64::MIN),
+        };
         let resolved = keys.resolve(table.hash.unwrap_or_default(), secrets)?;
         keys.store(resolved);
         Ok(keys)
@@ -136,6 +150,16 @@ impl KeyRefs {
                 .map_err(|message| ConfigError::new(path, message))
         };
         self.refs.iter().enumerate().map(resolve).collect()
+    }
+
+    /// The keys as they are now, unless they were read a moment ago.
+    fn reread(&self, hash: Hash, secrets: &dyn Secrets, now: Timestamp) -> Option<Vec<Key>> {
+        let read_at = Timestamp::from_micros(self.read_at.load(Ordering::Relaxed));
+        if now < read_at.after(READ_EVERY) && now >= read_at {
+            return None;
+        }
+        self.read_at.store(now.micros(), Ordering::Relaxed);
+        self.resolve(hash, secrets).ok()
     }
 
     fn current(&self) -> Arc<Vec<Key>> {
@@ -167,11 +191,11 @@ impl Verifier {
                 let given = text(headers, header)?;
                 let given =
                     given.strip_prefix(prefix).ok_or_else(|| VerifyError::Malformed(header.clone()))?;
-                self.any_key(keys, Hash::default(), |key| key.equals(given.trim().as_bytes()))
+                self.any_key(keys, Hash::default(), now, |key| key.equals(given.trim().as_bytes()))
             }
             Check::Signature(signature) => {
                 let candidates = signature.candidates(headers, body, now)?;
-                self.any_key(&signature.keys, signature.hash, |key| {
+                self.any_key(&signature.keys, signature.hash, now, |key| {
                     candidates.signatures.iter().any(|candidate| key.signed(&candidates.message, candidate))
                 })
             }
@@ -184,13 +208,21 @@ impl Verifier {
     }
 
     /// Tries the resolved keys, then reads the secrets again (they may have been rotated) and tries those.
-    fn any_key(&self, keys: &KeyRefs, hash: Hash, fits: impl Fn(&Key) -> bool) -> Result<(), VerifyError> {
+    fn any_key(
+        &self,
+        keys: &KeyRefs,
+        hash: Hash,
+        now: Timestamp,
+        fits: impl Fn(&Key) -> bool,
+    ) -> Result<(), VerifyError> {
         // No early exit: how long it takes does not tell which key fits.
         let any = |keys: &[Key]| keys.iter().fold(false, |any, key| fits(key) | any);
         if any(&keys.current()) {
             return Ok(());
         }
-        let Ok(rotated) = keys.resolve(hash, self.secrets.as_ref()) else { return Err(VerifyError::NoMatch) };
+        let Some(rotated) = keys.reread(hash, self.secrets.as_ref(), now) else {
+            return Err(VerifyError::NoMatch);
+        };
         if *keys.current() == rotated || !any(&rotated) {
             return Err(VerifyError::NoMatch);
         }

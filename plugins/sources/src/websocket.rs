@@ -14,6 +14,7 @@ use http::uri::PathAndQuery;
 use railwatch_plugin::config::{ConfigError, Span};
 use railwatch_plugin::decode::{Decoded, Decoder};
 use railwatch_plugin::registry::SourcePlugin;
+use railwatch_plugin::secret::SecretRef;
 use railwatch_plugin::source::{Cursor, Phase, Source, SourceBuild, SourceContext, SourceError};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -68,6 +69,8 @@ pub struct WebSocketTable {
     pub resume: Option<ResumeConfig>,
     /// A message that is sent once payments are durable; `{cursor}` becomes their cursor.
     pub ack: Option<String>,
+    /// A bearer token; short for `auth = { secret = … }`.
+    pub token: Option<SecretRef>,
     /// The header that authenticates.
     pub auth: Option<AuthConfig>,
     /// Further headers.
@@ -169,7 +172,12 @@ impl WebSocketSource {
                 "must be longer than ping_after, or no ping is ever answered",
             ));
         }
-        let headers = RequestHeaders::new(config.auth.as_ref(), &config.headers, &build.secrets)?;
+        let headers = RequestHeaders::new(
+            config.auth.as_ref(),
+            config.token.as_ref(),
+            &config.headers,
+            &build.secrets,
+        )?;
         let pointer = config.resume.as_ref().map(|resume| Pluck::new(&resume.pointer));
         Ok(Self { config, url, headers, decoder, pointer, base_dir: build.base_dir.clone() })
     }

@@ -53,7 +53,7 @@ fn asks(request: &str, target: &str) {
 #[tokio::test]
 async fn ascending_pages_are_read_until_there_is_nothing_new() {
     let api = Api::open().await;
-    let config = "cursor = '/seq'\nfirst = '0'\nauth = { secret = { env = 'S' } }";
+    let config = "cursor = '/seq'\nfirst = '0'\ntoken = { env = 'S' }";
     let mut host = api.run("?after={cursor}", config, None);
     let request = api.answer("200 OK", &page(&[1, 2], None)).await;
     asks(&request, "?after=0");

@@ -247,8 +247,11 @@ fn check_wrong(config: &str, path: &str, says: &str) {
 fn wrong_configuration_says_what_is_right() {
     check_wrong("url = 'http://x/'", "url", "wss://");
     check_wrong("", "", "url");
-    check_wrong("url = 'ws://x/'\nbogus = 1", "bogus", "unknown field");
+    check_wrong("url = 'ws://x/'\nbogus = 1", "bogus", "currency");
     check_wrong("url = 'ws://x/'\nauth = { secret = { env = 'NOPE' } }", "auth.secret", "NOPE");
+    check_wrong("url = 'ws://x/'\ntoken = { env = 'NOPE' }", "token", "NOPE");
+    let both = "url = 'ws://x/'\ntoken = { env = 'S' }\nauth = { secret = { env = 'S' } }";
+    check_wrong(both, "token", "one of both");
     check_wrong("url = 'ws://x/'\nping_after = '2m'", "dead_after", "longer");
     check_wrong("url = 'ws://x/'\nmap.amount = ''", "map.amount", "/data/id");
     check_wrong("url = 'ws://x/'\ndecode = 'x.lua'", "decode", "x.lua");
