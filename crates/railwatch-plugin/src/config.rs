@@ -248,6 +248,24 @@ mod tests {
     }
 
     #[test]
+    fn a_mistake_in_a_table_has_its_path_and_the_reason() {
+        #[derive(Debug, Deserialize)]
+        struct Outer {
+            #[serde(rename = "inner")]
+            _inner: Inner,
+        }
+        #[derive(Debug, Deserialize)]
+        struct Inner {
+            #[serde(rename = "every")]
+            _every: Span,
+        }
+        let table = "inner = { every = '15' }".parse().unwrap();
+        let error = parse::<Outer>(&table).unwrap_err();
+        assert_eq!(error.path, "inner.every");
+        assert!(error.message.contains("write it like"), "{error}");
+    }
+
+    #[test]
     fn dollars_and_fractions() {
         assert_eq!("$10,000.00".parse(), Ok(Dollars(Usd::from_cents(1_000_000))));
         assert_eq!("0.05 USD".parse(), Ok(Dollars(Usd::from_cents(5))));

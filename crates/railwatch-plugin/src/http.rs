@@ -1,5 +1,7 @@
 //! The host owns the HTTP listener; a source mounts a path on it and answers calls.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -28,12 +30,15 @@ pub struct HttpReply {
     pub content_type: &'static str,
     /// The body.
     pub body: Bytes,
+    /// When the sender should try again: the `Retry-After` of a 429 or 503.
+    pub retry_after: Option<Duration>,
 }
 
 impl HttpReply {
     /// A short text answer.
     pub fn text(status: http::StatusCode, text: impl Into<String>) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body: Bytes::from(text.into()) }
+        let body = Bytes::from(text.into());
+        Self { status, content_type: "text/plain; charset=utf-8", body, retry_after: None }
     }
 }
 
