@@ -226,8 +226,8 @@ impl Reader {
         }))
     }
 
-    /// Visits every subject of the committed checkpoint that was active at or after `active_since`, in order of their
-    /// keys, until the visitor breaks.
+    /// Visits every subject of the committed checkpoint that was active at or after `active_since`, in the order in
+    /// which they were saved, until the visitor breaks.
     pub fn for_each_subject(
         &self,
         active_since: Timestamp,
@@ -237,7 +237,7 @@ impl Reader {
             "SELECT key, epoch, last_at, view, checksum, body FROM subjects AS row
              WHERE epoch = (SELECT max(epoch) FROM subjects WHERE key = row.key AND epoch <= ?1)
                AND last_at >= ?2 AND body IS NOT NULL
-             ORDER BY key",
+             ORDER BY rowid",
         )?;
         let mut rows = statement.query([self.committed()?, active_since.micros()])?;
         while let Some(row) = rows.next()? {

@@ -119,7 +119,8 @@ CREATE TABLE generations (
 ) STRICT;
 
 -- Several versions of a subject may exist; the newest with epoch <= the committed one counts. A null body says that
--- the subject was forgotten in that epoch.
+-- the subject was forgotten in that epoch. Not clustered by key: subjects are saved in no order, and clustering would
+-- rewrite a page for each of them.
 CREATE TABLE subjects (
     key      TEXT NOT NULL,
     epoch    INTEGER NOT NULL,
@@ -127,9 +128,9 @@ CREATE TABLE subjects (
     view     TEXT NOT NULL,
     checksum INTEGER NOT NULL,
     body     BLOB,
-    PRIMARY KEY (key, epoch)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX subjects_by_epoch ON subjects (epoch);
+    UNIQUE (key, epoch)
+) STRICT;
+CREATE INDEX subjects_by_epoch ON subjects (epoch, key);
 
 CREATE TABLE globals (
     name     TEXT PRIMARY KEY,

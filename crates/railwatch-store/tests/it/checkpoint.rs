@@ -28,6 +28,7 @@ fn subjects(store: &Store, since: Timestamp) -> Vec<(String, Vec<u8>)> {
             ControlFlow::Continue(())
         })
         .unwrap();
+    subjects.sort_unstable();
     subjects
 }
 
