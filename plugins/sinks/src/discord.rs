@@ -92,7 +92,7 @@ impl Sink for Discord {
     }
 }
 
-fn body(message: &Message) -> Value {
+pub(crate) fn body(message: &Message) -> Value {
     let line = |text: &str, max| fit(text, max, markdown_char);
     let field =
         |name: &str, value: String, inline: bool| json!({ "name": name, "value": value, "inline": inline });
@@ -132,14 +132,14 @@ fn part_text(part: &Part) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use railwatch_model::Occasion;
 
     use super::*;
     use crate::testing::{HttpPeer, OCCASIONS, deliver, hostile, notice, reply, sink};
 
     #[track_caller]
-    fn check_embed(body: &Value) {
+    pub(crate) fn check_embed(body: &Value) {
         assert_eq!(body["allowed_mentions"], json!({ "parse": [] }));
         let embed = &body["embeds"][0];
         let len = |value: &Value| value.as_str().unwrap().encode_utf16().count();

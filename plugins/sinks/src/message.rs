@@ -69,10 +69,10 @@ pub(crate) struct Part {
     pub(crate) lead: String,
     /// The comparison, its evidence and further facts, one line each.
     pub(crate) evidence: Vec<String>,
-    /// `velocity +0.55`, one each; they add up to the score.
-    pub(crate) contributions: Vec<String>,
-    /// The payments that matter most.
-    pub(crate) payments: Vec<String>,
+    /// `score 0.83 = velocity +0.55, burn +0.28`; empty where an earlier part said the same.
+    pub(crate) score: String,
+    /// `payments x402/1, x402/2`, the largest first; empty where an earlier part said the same.
+    pub(crate) payments: String,
 }
 
 /// A link that is safe to offer.
@@ -87,20 +87,19 @@ pub(crate) struct Link {
 impl Message {
     /// Renders a notice.
     pub(crate) fn of(notice: &Notice) -> Self {
-        let subject = clean(&notice.subject.to_string(), NAME_CHARS_MAX);
-        let about = match notice.alerts.first() {
-            Some(alert) => trigger_name(&alert.trigger),
-            None => "notice".to_owned(),
-        };
+        let subject = name(&notice.subject.to_string());
+        let about = notice.alerts.first().map(|alert| format!(" · {}", trigger_name(&alert.trigger)));
         let word = occasion_word(notice.occasion, notice.severity);
-        let lead = clean(&notice.headline, SENTENCE_CHARS_MAX);
+        let title = format!("{word} · {subject}{}", about.unwrap_or_default());
+        let lead = Some(clean(&notice.headline, SENTENCE_CHARS_MAX)).filter(|lead| !lead.is_empty());
+        let lead = lead.unwrap_or_else(|| title.clone());
         let link = notice.link.as_deref().and_then(safe_link);
         Self {
             occasion: notice.occasion,
             severity: notice.severity,
-            title: format!("{word} · {subject} · {about}"),
+            title,
             fields: fields(notice, &subject),
-            parts: notice.alerts.iter().take(PARTS_MAX).map(|alert| part(alert, &lead)).collect(),
+            parts: parts(&notice.alerts, &lead),
             parts_left_out: notice.alerts.len().saturating_sub(PARTS_MAX),
             next: advice(notice, &subject, link.is_some()),
             footers: footers(notice),
@@ -170,14 +169,8 @@ impl Part {
 
     /// Evidence, contributions and payments, one line each.
     pub(crate) fn details(&self) -> Vec<String> {
-        let mut lines = self.evidence.clone();
-        if !self.contributions.is_empty() {
-            lines.push(format!("Score: {}", self.contributions.join(", ")));
-        }
-        if !self.payments.is_empty() {
-            lines.push(format!("Payments: {}", self.payments.join(", ")));
-        }
-        lines
+        let rest = [&self.score, &self.payments].into_iter().filter(|line| !line.is_empty());
+        self.evidence.iter().chain(rest).cloned().collect()
     }
 }
 
@@ -200,10 +193,11 @@ fn fields(notice: &Notice, subject: &str) -> Vec<Field> {
     }
     let person = notice.alerts.iter().find_map(|alert| alert.acknowledged_by.as_ref());
     if let Some(person) = person {
-        add("Taken by", clean(person, NAME_CHARS_MAX));
+        add("Taken by", name(person));
     }
-    if let Some(note) = notice.alerts.iter().find_map(|alert| alert.note.as_ref()) {
-        add("Note", clean(note, NOTE_CHARS_MAX));
+    let notes = notice.alerts.iter().filter_map(|alert| alert.note.as_ref());
+    if let Some(note) = notes.map(|note| clean(note, NOTE_CHARS_MAX)).find(|note| !note.is_empty()) {
+        add("Note", note);
     }
     fields
 }
@@ -225,32 +219,56 @@ fn minute(at: Timestamp) -> String {
     at.to_utc().format("%Y-%m-%d %H:%M UTC").to_string()
 }
 
+fn parts(alerts: &[Alert], notice_lead: &str) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for alert in alerts.iter().take(PARTS_MAX) {
+        let mut part = part(alert, notice_lead);
+        // The alerts of one incident often share their score and payments; a phone shows them once.
+        if parts.iter().any(|earlier| earlier.score == part.score) {
+            part.score.clear();
+        }
+        if parts.iter().any(|earlier| earlier.payments == part.payments) {
+            part.payments.clear();
+        }
+        parts.push(part);
+    }
+    parts
+}
+
 fn part(alert: &Alert, notice_lead: &str) -> Part {
     let lead = clean(&alert.summary, SENTENCE_CHARS_MAX);
-    let contributions = alert.contributions.iter().take(LINES_MAX);
-    let payments = alert.payments.iter().take(PAYMENTS_MAX);
-    let mut payments: Vec<_> = payments.map(|payment| clean(payment, NAME_CHARS_MAX)).collect();
-    let payments_left_out = alert.payments.len().saturating_sub(PAYMENTS_MAX);
-    if payments_left_out > 0 {
-        payments.push(format!("and {payments_left_out} more"));
-    }
+    let terms = alert.contributions.iter().map(|term| format!("{} {:+.2}", name(&term.name), term.points));
+    let terms = list(terms, LINES_MAX);
+    let payments = list(alert.payments.iter().map(|payment| name(payment)), PAYMENTS_MAX);
     Part {
         title: format!("{} ({})", trigger_name(&alert.trigger), alert.severity.as_str()),
         lead: if lead == notice_lead { String::new() } else { lead },
         evidence: alert.signal.as_ref().map(signal_lines).unwrap_or_default(),
-        contributions: contributions
-            .map(|part| format!("{} {:+.2}", clean(&part.name, NAME_CHARS_MAX), part.points))
-            .collect(),
-        payments,
+        score: if terms.is_empty() { terms } else { format!("score {:.2} = {terms}", alert.score) },
+        payments: if payments.is_empty() { payments } else { format!("payments {payments}") },
     }
+}
+
+/// The first `items_max`, and how many more there are.
+fn list(items: impl ExactSizeIterator<Item = String>, items_max: usize) -> String {
+    let left_out = items.len().saturating_sub(items_max);
+    let more = (left_out > 0).then(|| format!("and {left_out} more"));
+    items.take(items_max).chain(more).collect::<Vec<_>>().join(", ")
+}
+
+/// A cleaned name, which is never empty: a target may refuse a message over an empty text.
+fn name(text: &str) -> String {
+    let name = clean(text, NAME_CHARS_MAX);
+    if name.is_empty() { "(unnamed)".to_owned() } else { name }
 }
 
 fn signal_lines(signal: &Signal) -> Vec<String> {
     let mut lines = vec![comparison(signal)];
     lines.extend(evidence(signal));
-    lines.extend(
-        signal.facts.iter().take(LINES_MAX).map(|(name, value)| fact(&clean(name, NAME_CHARS_MAX), *value)),
-    );
+    let facts = signal.facts.iter().take(LINES_MAX);
+    lines.extend(facts.map(|(key, value)| fact(&name(key), *value)));
+    let left_out = signal.facts.len().saturating_sub(LINES_MAX);
+    lines.extend((left_out > 0).then(|| format!("and {left_out} more facts")));
     lines
 }
 
@@ -265,13 +283,13 @@ fn comparison(signal: &Signal) -> String {
         text.push_str(&format!(" ({}x)", words::ratio(signal.ratio())));
     }
     if let Some(about) = &signal.about {
-        text.push_str(&format!(", about {}", clean(about, NAME_CHARS_MAX)));
+        text.push_str(&format!(", about {}", name(about)));
     }
     text
 }
 
 fn footers(notice: &Notice) -> Vec<String> {
-    let incident = clean(&notice.incident.0, NAME_CHARS_MAX);
+    let incident = name(&notice.incident.0);
     let mut line = format!("railwatch · incident {incident} · {}", minute(notice.at));
     if let Some(alert) = notice.alerts.first() {
         line.push_str(&format!(" · config generation {}", alert.generation));

@@ -95,13 +95,13 @@ fn event(notice: &Notice) -> Value {
         Occasion::Acknowledged => "acknowledge",
         Occasion::Resolved => "resolve",
         Occasion::Opened | Occasion::Worsened | Occasion::Reminded | Occasion::Test => {
-            return trigger(notice, dedup_key);
+            return trigger(notice, &dedup_key);
         }
     };
     json!({ "event_action": action, "dedup_key": dedup_key })
 }
 
-fn trigger(notice: &Notice, dedup_key: String) -> Value {
+fn trigger(notice: &Notice, dedup_key: &str) -> Value {
     let message = Message::of(notice);
     let summary = format!("{}: {}", message.title, message.lead);
     let class = notice.alerts.first().map(|alert| trigger_key(&alert.trigger));

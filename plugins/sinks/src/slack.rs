@@ -101,7 +101,7 @@ fn blocks(message: &Message) -> Vec<Value> {
     ];
     let fields = message.fields.iter().take(FIELDS_MAX);
     let fields: Vec<_> = fields
-        .map(|field| verbatim(format!("*{}*\n{}", field.name, mrkdwn(&field.value, FIELD_CHARS_MAX - 100))))
+        .map(|field| verbatim(&format!("*{}*\n{}", field.name, mrkdwn(&field.value, FIELD_CHARS_MAX - 100))))
         .collect();
     if !fields.is_empty() {
         blocks.push(json!({ "type": "section", "fields": fields }));
@@ -112,7 +112,7 @@ fn blocks(message: &Message) -> Vec<Value> {
     blocks.extend(message.parts.iter().map(part_block));
     blocks.extend(message.left_out().map(|line| context(&line)));
     let next = mrkdwn(&message.next, SECTION_CHARS_MAX - 100);
-    blocks.push(json!({ "type": "section", "text": verbatim(format!("*Next:* {next}")) }));
+    blocks.push(json!({ "type": "section", "text": verbatim(&format!("*Next:* {next}")) }));
     if let Some(link) = &message.link {
         let button = json!({
             "type": "button", "action_id": "open", "url": link.url, "text": plain(link.label, 75),
@@ -129,7 +129,7 @@ fn part_block(part: &Part) -> Value {
     let lead = (!part.lead.is_empty()).then(|| part.lead.clone());
     let lines: Vec<_> = lead.into_iter().chain(part.details()).collect();
     let text = mrkdwn(&lines.join("\n"), SECTION_CHARS_MAX - 400);
-    json!({ "type": "section", "text": verbatim(format!("*{title}*\n{text}")) })
+    json!({ "type": "section", "text": verbatim(&format!("*{title}*\n{text}")) })
 }
 
 fn context(line: &str) -> Value {
@@ -142,7 +142,7 @@ fn plain(text: &str, chars_max: usize) -> Value {
 }
 
 /// Markdown of our own around text that went through [`mrkdwn`].
-fn verbatim(text: String) -> Value {
+fn verbatim(text: &str) -> Value {
     json!({ "type": "mrkdwn", "text": text, "verbatim": true })
 }
 

@@ -128,7 +128,8 @@ impl SlackBot {
             body["reply_broadcast"] =
                 json!(matches!(message.occasion, Occasion::Worsened | Occasion::Reminded));
         }
-        let answer = self.call("chat.postMessage", &body).await?.map_err(into_delivery_error)?;
+        let answer =
+            self.call("chat.postMessage", &body).await?.map_err(|error| into_delivery_error(&error))?;
         let reference = match (answer["channel"].as_str(), answer["ts"].as_str()) {
             (Some(channel), Some(ts)) => Some(SmolStr::from(format!("{channel}/{ts}"))),
             _ => None,
@@ -143,7 +144,7 @@ impl SlackBot {
         body["ts"] = json!(head.ts);
         match self.call("chat.update", &body).await? {
             Ok(_) => Ok(true),
-            Err(error) if PASSING.contains(&error.as_str()) => Err(into_delivery_error(error)),
+            Err(error) if PASSING.contains(&error.as_str()) => Err(into_delivery_error(&error)),
             Err(_) => Ok(false),
         }
     }
@@ -163,9 +164,9 @@ impl SlackBot {
     }
 }
 
-fn into_delivery_error(error: String) -> DeliveryError {
+fn into_delivery_error(error: &str) -> DeliveryError {
     let reason = format!("slack says {error}");
-    if PASSING.contains(&error.as_str()) {
+    if PASSING.contains(&error) {
         DeliveryError::Retry { reason, after: None }
     } else {
         DeliveryError::Rejected(reason)
@@ -185,38 +186,48 @@ mod tests {
         sink("slack_bot", &table, &[("T", "xoxb-s3cr3t")])
     }
 
-    /// What the bot does about a notice: method, thread, edited message, shown in the channel.
+    /// One call that the bot makes.
+    #[derive(Debug, Clone, Copy)]
+    struct Call {
+        method: &'static str,
+        /// The thread that it posts to.
+        thread: Option<&'static str>,
+        /// The message that it edits.
+        edited: Option<&'static str>,
+        /// Whether the post is shown in the channel as well.
+        broadcast: Option<bool>,
+    }
+
+    const POST: Call = Call { method: "chat.postMessage", thread: None, edited: None, broadcast: None };
+    const EDIT: Call = Call { method: "chat.update", edited: Some("17.1"), ..POST };
+    const REPLY: Call = Call { thread: Some("17.1"), broadcast: Some(false), ..POST };
+    const SHOWN: Call = Call { broadcast: Some(true), ..REPLY };
+
     #[track_caller]
-    fn check(
-        occasion: Occasion,
-        earlier: Option<&str>,
-        calls: &[(&str, Option<&str>, Option<&str>, Option<bool>)],
-    ) {
+    fn check(occasion: Occasion, earlier: Option<&str>, calls: &[Call]) {
         let peer = HttpPeer::play(calls.iter().map(|_| reply(200, SENT)).collect());
         let earlier = earlier.map(|reference| Receipt { reference: Some(reference.into()) });
         deliver(&*bot(&peer), &notice(occasion), earlier.as_ref()).unwrap();
-        for (method, thread, edited, broadcast) in calls {
+        for call in calls {
             let request = peer.request();
-            assert_eq!(request.line, format!("POST /api/{method} HTTP/1.1"));
+            assert_eq!(request.line, format!("POST /api/{} HTTP/1.1", call.method));
             assert_eq!(request.headers["authorization"], "Bearer xoxb-s3cr3t");
             let body = request.json();
             check_blocks(&body);
-            assert_eq!(body["thread_ts"].as_str(), *thread);
-            assert_eq!(body["ts"].as_str(), *edited);
-            assert_eq!(body["reply_broadcast"].as_bool(), *broadcast);
+            assert_eq!(body["thread_ts"].as_str(), call.thread);
+            assert_eq!(body["ts"].as_str(), call.edited);
+            assert_eq!(body["reply_broadcast"].as_bool(), call.broadcast);
         }
     }
 
     #[test]
     fn an_incident_is_a_thread() {
         let head = Some("C1/17.1");
-        let post = "chat.postMessage";
-        check(Occasion::Opened, None, &[(post, None, None, None)]);
-        check(Occasion::Worsened, head, &[(post, Some("17.1"), None, Some(true))]);
-        check(Occasion::Acknowledged, head, &[("chat.update", None, Some("17.1"), None)]);
-        check(Occasion::Acknowledged, None, &[(post, None, None, None)]);
-        let resolved = [("chat.update", None, Some("17.1"), None), (post, Some("17.1"), None, Some(false))];
-        check(Occasion::Resolved, head, &resolved);
+        check(Occasion::Opened, None, &[POST]);
+        check(Occasion::Worsened, head, &[SHOWN]);
+        check(Occasion::Acknowledged, head, &[EDIT]);
+        check(Occasion::Acknowledged, None, &[POST]);
+        check(Occasion::Resolved, head, &[EDIT, REPLY]);
     }
 
     #[test]

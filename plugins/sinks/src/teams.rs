@@ -82,7 +82,7 @@ impl Sink for Teams {
 }
 
 /// The message, with as many alerts as fit into Teams' limit.
-fn body(mut message: Message) -> Value {
+pub(crate) fn body(mut message: Message) -> Value {
     loop {
         let body = json!({
             "type": "message",
@@ -169,13 +169,13 @@ fn tone(message: &Message) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::testing::{HttpPeer, OCCASIONS, deliver, hostile, notice, reply, sink};
 
     /// Adaptive Cards 1.4: known elements only, non-empty runs, web links only, within Teams' size.
     #[track_caller]
-    fn check_card(body: &Value) {
+    pub(crate) fn check_card(body: &Value) {
         assert!(body.to_string().len() <= BODY_BYTES_MAX);
         let card = &body["attachments"][0]["content"];
         assert_eq!((card["type"].as_str(), card["version"].as_str()), (Some("AdaptiveCard"), Some("1.4")));

@@ -182,7 +182,7 @@ fn is_quiet(message: &Message) -> bool {
 }
 
 /// Text and keyboard, the same for a new and an edited message.
-fn content(message: &Message) -> Value {
+pub(crate) fn content(message: &Message) -> Value {
     let mut body = json!({
         "text": text(message),
         "parse_mode": "HTML",
@@ -221,7 +221,7 @@ fn text(message: &Message) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::testing::{HttpPeer, OCCASIONS, deliver, hostile, notice, reply, sink};
 
@@ -236,6 +236,17 @@ mod tests {
         Receipt { reference: Some("77".into()) }
     }
 
+    /// Telegram's limit, and only our own tags, each closed.
+    #[track_caller]
+    pub(crate) fn check_html(body: &Value) {
+        let text = body["text"].as_str().unwrap();
+        assert!((1..=TEXT_CHARS_MAX).contains(&text.encode_utf16().count()));
+        let tags = ["<b>", "</b>", "<i>", "</i>"];
+        let bare = tags.iter().fold(text.to_owned(), |text, tag| text.replace(tag, ""));
+        assert!(!bare.contains(['<', '>', '"']), "{bare}");
+        assert_eq!(text.matches("<b>").count(), text.matches("</b>").count());
+    }
+
     #[test]
     fn every_occasion_keeps_telegrams_limits() {
         for (occasion, name) in OCCASIONS {
@@ -243,12 +254,7 @@ mod tests {
             insta::assert_json_snapshot!(format!("telegram_{name}"), body);
         }
         let body = content(&Message::of(&hostile()));
-        let text = body["text"].as_str().unwrap();
-        assert!(text.encode_utf16().count() <= TEXT_CHARS_MAX);
-        let bare =
-            ["<b>", "</b>", "<i>", "</i>"].iter().fold(text.to_owned(), |text, tag| text.replace(tag, ""));
-        assert!(!bare.contains(['<', '>', '"']), "{bare}");
-        assert_eq!(text.matches("<b>").count(), text.matches("</b>").count());
+        check_html(&body);
         insta::assert_json_snapshot!("telegram_hostile", body);
     }
 

@@ -112,7 +112,7 @@ impl Sink for Terminal {
 }
 
 /// The block: a title line, the sentence, a column of fields, each alert, advice, small print, an empty line.
-fn render(message: &Message, is_colored: bool) -> String {
+pub(crate) fn render(message: &Message, is_colored: bool) -> String {
     let ink = Ink { is_colored };
     let mut lines = vec![
         format!("{} {}", ink.paint(accent(message), "▌"), ink.paint("1", &message.title)),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use railwatch_model::{
@@ -160,6 +160,16 @@ impl Secrets for FixedSecrets {
     }
 }
 
+/// One secret that a test changes while a sink runs.
+#[derive(Debug)]
+pub(crate) struct RotatingSecret(pub(crate) Mutex<String>);
+
+impl Secrets for RotatingSecret {
+    fn resolve(&self, _: &SecretRef) -> Result<Secret, SecretError> {
+        Ok(Secret::new(self.0.lock().unwrap().as_bytes()))
+    }
+}
+
 /// What a sink builds itself from in tests; the clock shows the notice's time.
 pub(crate) fn build_with(secrets: &[(&str, &str)], base_dir: PathBuf) -> SinkBuild {
     let secrets = secrets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -200,6 +210,8 @@ pub(crate) enum Reply {
     Close,
     /// Announces a body, sends half of it and closes.
     Half(u16),
+    /// Announces a body and sends nothing more until the caller gives up.
+    Stall(u16),
 }
 
 /// An answer without headers.
@@ -267,16 +279,16 @@ fn serve(mut stream: TcpStream, reply: &Reply) -> Option<Request> {
                 "HTTP/1.1 {status} X\r\ncontent-length: {len}\r\nconnection: close\r\n{headers}\r\n{body}"
             )
         }
-        Reply::Silence => {
-            // Ends when the caller closes its side, which is its timeout.
-            drop(stream.read(&mut [0; 1]));
-            String::new()
-        }
-        Reply::Close => String::new(),
+        Reply::Silence | Reply::Close => String::new(),
         Reply::Half(status) => format!("HTTP/1.1 {status} X\r\ncontent-length: 100\r\n\r\nhalf"),
+        Reply::Stall(status) => format!("HTTP/1.1 {status} X\r\ncontent-length: 100\r\n\r\n"),
     };
     // The caller may stop reading a huge answer; that is what is being tested.
     drop(stream.write_all(bytes.as_bytes()));
+    if matches!(reply, Reply::Silence | Reply::Stall(_)) {
+        // Ends when the caller closes its side, which is its timeout.
+        drop(stream.read(&mut [0; 1]));
+    }
     Some(request)
 }
 

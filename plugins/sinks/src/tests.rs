@@ -1,11 +1,15 @@
 //! What holds for every sink in the list.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
-use railwatch_plugin::sink::SinkBuild;
+use proptest::prelude::*;
+use railwatch_model::{AgentId, Notice, Occasion, Subject, Trigger};
+use railwatch_plugin::sink::{DeliveryError, SinkBuild};
 
-use crate::SINKS;
-use crate::testing::build_with;
+use crate::message::Message;
+use crate::testing::{HOSTILE, HttpPeer, OCCASIONS, RotatingSecret, build_with, deliver, notice, reply};
+use crate::{SINKS, discord, slack, teams, telegram, terminal};
 
 /// A secret for every reference that an example names.
 const SECRETS: &[(&str, &str)] = &[
@@ -85,5 +89,77 @@ fn a_missing_secret_is_named_when_the_sink_is_built() {
             assert!(error.message.contains("is not set"), "{}: {error}", sink.name);
             assert!(!error.path.is_empty(), "{}: {error}", sink.name);
         }
+    }
+}
+
+#[test]
+fn a_rotated_secret_takes_effect_without_a_rebuild() {
+    let (old, new) = (HttpPeer::play(vec![reply(200, "")]), HttpPeer::play(vec![reply(200, "")]));
+    let secret = Arc::new(RotatingSecret(Mutex::new(old.url("/old"))));
+    let build = SinkBuild { secrets: secret.clone(), ..build() };
+    let plugin = SINKS.iter().find(|sink| sink.name == "slack").unwrap();
+    let slack = (plugin.build)(&example_of(plugin.example), &build).unwrap();
+    deliver(&*slack, &notice(Occasion::Opened), None).unwrap();
+    assert_eq!(old.request().line, "POST /old HTTP/1.1");
+    *secret.0.lock().unwrap() = new.url("/new");
+    deliver(&*slack, &notice(Occasion::Opened), None).unwrap();
+    assert_eq!(new.request().line, "POST /new HTTP/1.1");
+    *secret.0.lock().unwrap() = "http://elsewhere.example/not-https".to_owned();
+    let error = deliver(&*slack, &notice(Occasion::Opened), None).unwrap_err();
+    assert!(
+        matches!(error, DeliveryError::Retry { .. }) && !error.to_string().contains("elsewhere"),
+        "{error}"
+    );
+}
+
+/// Texts that outsiders may send: anything, nothing, the hostile one, and long runs of what escapes make longer.
+fn outsiders_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        Just(String::new()),
+        Just("\u{200b}\u{202e}".to_owned()),
+        Just(HOSTILE.to_owned()),
+        "[&<>*_~`|@:\\[\\]()#.\\\\-]{0,40}".prop_map(|text| text.repeat(60)),
+    ]
+}
+
+/// A notice in which every text is an outsider's.
+fn outsiders_notice() -> impl Strategy<Value = Notice> {
+    let texts = prop::collection::vec(outsiders_text(), 7);
+    (0..OCCASIONS.len(), texts, 0..8_usize, any::<(f64, f64)>()).prop_map(
+        |(occasion, texts, n, (value, usual))| {
+            let mut notice = notice(OCCASIONS[occasion].0);
+            notice.subject = AgentId::new(texts[0].as_str()).map_or(Subject::Fleet, Subject::Agent);
+            notice.headline = texts[1].clone();
+            notice.incident.0 = texts[2].as_str().into();
+            for alert in &mut notice.alerts {
+                alert.trigger = Trigger::Rule(texts[3].as_str().into());
+                alert.summary = texts[4].clone();
+                alert.note = Some(texts[5].as_str().into());
+                alert.acknowledged_by = Some(texts[6].as_str().into());
+                alert.payments = vec![texts[5].as_str().into(); n];
+                alert.contributions.iter_mut().for_each(|term| term.name = texts[6].as_str().into());
+                if let Some(signal) = &mut alert.signal {
+                    (signal.value, signal.usual) = (value, usual);
+                    signal.about = Some(texts[0].as_str().into());
+                    signal.facts = (0..n).map(|_| (texts[3].as_str().into(), value)).collect();
+                }
+            }
+            notice.alerts = notice.alerts.iter().cycle().take(n * notice.alerts.len()).cloned().collect();
+            notice
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn no_text_breaks_a_layouts_limits(notice in outsiders_notice()) {
+        let message = Message::of(&notice);
+        slack::tests::check_blocks(&slack::body(&message));
+        discord::tests::check_embed(&discord::body(&message));
+        telegram::tests::check_html(&telegram::content(&message));
+        let block = terminal::render(&message, false);
+        prop_assert!(!block.chars().any(|c| c.is_control() && c != '\n'), "{:?}", block);
+        teams::tests::check_card(&teams::body(message));
     }
 }

@@ -154,12 +154,9 @@ pub(crate) fn html_char(c: char, out: &mut String) {
     }
 }
 
-/// Discord's markdown: whatever could format, mention, link or quote gets a backslash.
+/// Discord's markdown: whatever could format, mention, link, quote or become a heading gets a backslash.
 pub(crate) fn markdown_char(c: char, out: &mut String) {
-    if matches!(
-        c,
-        '\\' | '*' | '_' | '~' | '`' | '|' | '>' | '<' | '#' | '[' | ']' | '(' | ')' | ':' | '@' | '-'
-    ) {
+    if matches!(c, '\\' | '*' | '_' | '~' | '`' | '|' | '>' | '<' | '#' | '[' | ']' | '@') {
         out.push('\\');
     }
     out.push(c);

@@ -49,8 +49,11 @@ const SECRET_PREFIX: &str = "whsec_";
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WebhookConfig {
-    /// The receiver; https, or http on this machine.
+    /// The receiver; https, or http on this machine, or any http with `plain_http`.
     url: Address,
+    /// Say `true` to send over plain http to another machine: notices can then be read on the way, though not forged.
+    #[serde(default)]
+    plain_http: bool,
     /// The signing secrets, as `whsec_…` or plain base64 of 24 to 64 bytes. Each of them signs every request; during
     /// a rotation there are two. At least one, at most four.
     secrets: Vec<SecretRef>,
@@ -76,7 +79,9 @@ struct Webhook {
 
 fn build(table: &Table, build: &SinkBuild) -> Result<Box<dyn Sink>, ConfigError> {
     let config: WebhookConfig = parse(table)?;
-    config.url.guards_credentials("url")?;
+    if !config.plain_http && config.url.guards_credentials("url").is_err() {
+        return Err(ConfigError::new("url", "use an https:// address, or say plain_http = true"));
+    }
     if !(1..=SECRETS_MAX).contains(&config.secrets.len()) {
         return Err(ConfigError::new("secrets", format!("give between 1 and {SECRETS_MAX} signing secrets")));
     }
@@ -213,7 +218,7 @@ mod tests {
             ("url = \"https://a.example\"\nsecrets = []", "secrets", "between 1 and 4"),
             ("url = \"https://a.example\"\nsecrets = [{ env = \"SHORT\" }]", "secrets[0]", "needs 24 to 64"),
             ("url = \"https://a.example\"\nsecrets = [{ env = \"NOT\" }]", "secrets[0]", "not base64"),
-            ("url = \"http://a.example\"\nsecrets = [{ env = \"OLD\" }]", "url", "plain http"),
+            ("url = \"http://a.example\"\nsecrets = [{ env = \"OLD\" }]", "url", "plain_http = true"),
             (
                 "url = \"https://a.example\"\nsecrets = [{ env = \"OLD\" }]\ntimeout = \"1h\"",
                 "timeout",

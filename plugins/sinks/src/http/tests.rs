@@ -84,6 +84,12 @@ fn a_silent_or_broken_peer_is_asked_again() {
 }
 
 #[test]
+fn a_status_counts_even_if_its_body_never_comes() {
+    assert_eq!(outcome(Reply::Stall(200)), Ok(Receipt::default()));
+    check_retried(Reply::Stall(500), "no answer within 300ms", None);
+}
+
+#[test]
 fn a_peer_that_is_not_there_is_asked_again() {
     let peer = HttpPeer::play(Vec::new());
     let url = peer.url(PATH);

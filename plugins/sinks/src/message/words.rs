@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use railwatch_model::{Notice, Occasion, Severity, Signal, SignalKind, Subject, Trigger, Unit};
 
-use super::NAME_CHARS_MAX;
-use crate::text::clean;
+use super::name;
 
 /// The first word of a title.
 pub(super) fn occasion_word(occasion: Occasion, severity: Severity) -> String {
@@ -23,7 +22,7 @@ pub(super) fn occasion_word(occasion: Occasion, severity: Severity) -> String {
 /// A trigger as people say it.
 pub(super) fn trigger_name(trigger: &Trigger) -> String {
     let kind = match trigger {
-        Trigger::Rule(id) => return format!("rule {}", clean(id, NAME_CHARS_MAX)),
+        Trigger::Rule(id) => return format!("rule {}", name(id)),
         Trigger::Signal(kind) => kind,
     };
     match kind {
@@ -37,7 +36,7 @@ pub(super) fn trigger_name(trigger: &Trigger) -> String {
         SignalKind::Duplicate => "repeated payments".to_owned(),
         SignalKind::Price => "price jump".to_owned(),
         SignalKind::Dormant => "dormant agent".to_owned(),
-        SignalKind::Custom(name) => clean(name, NAME_CHARS_MAX),
+        SignalKind::Custom(kind) => name(kind),
     }
 }
 
@@ -58,6 +57,7 @@ pub(super) fn amount(value: f64, unit: Unit) -> String {
 fn decimal(value: f64) -> String {
     match value.abs() {
         small if small > 0.0 && small < 0.1 => format!("{value:.4}"),
+        huge if huge >= 1e12 => format!("{value:.2e}"),
         _ => format!("{value:.2}"),
     }
 }
@@ -126,7 +126,7 @@ pub(super) fn span(span: Duration) -> String {
 
 /// What to do next.
 pub(super) fn advice(notice: &Notice, subject: &str, has_link: bool) -> String {
-    let incident = clean(&notice.incident.0, NAME_CHARS_MAX);
+    let incident = name(&notice.incident.0);
     match notice.occasion {
         Occasion::Resolved => {
             "nothing; say whether it was real, so that the next alert is better.".to_owned()
