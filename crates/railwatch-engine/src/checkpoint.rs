@@ -4,10 +4,11 @@
 //! about to change before its turn is saved first, as it still is. What comes out is what a stopped engine would
 //! have given, and no pause is longer than one step.
 
-use railwatch_model::{Subject, Timestamp};
+use railwatch_model::{SmolStr, Subject, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
+use crate::ledger::Totals;
 use crate::subjects::Kept;
 
 /// One subject as it was at a checkpoint's position.
@@ -17,8 +18,25 @@ pub struct SavedSubject {
     pub subject: Subject,
     /// When it last had a payment; the end of time while it has an open incident.
     pub last_at: Timestamp,
+    /// What people see of it without the engine.
+    pub summary: Summary,
     /// Its state, opaque.
     pub state: Vec<u8>,
+}
+
+/// What a stored subject shows of itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The team.
+    pub team: Option<SmolStr>,
+    /// When it first paid.
+    pub first_at: Timestamp,
+    /// When it last paid.
+    pub last_at: Timestamp,
+    /// Sums since it is known.
+    pub totals: Totals,
+    /// The last anomaly score.
+    pub score: f64,
 }
 
 /// Why stored state cannot be restored.
@@ -108,9 +126,16 @@ impl Engine {
         let row = self.subjects.row_mut(slot)?;
         row.due = false;
         let state = SubjectState { subject: row.subject.clone(), kept: row.kept.clone(), columns };
+        let summary = Summary {
+            team: row.profile.team.clone(),
+            first_at: row.kept.born_at,
+            last_at: row.kept.last_at,
+            totals: row.kept.ledger.totals,
+            score: row.kept.score,
+        };
         let last_at = if row.kept.book.is_some() { Timestamp::MAX } else { row.kept.last_at };
         let state_bytes = postcard::to_allocvec(&state).expect("plain data serializes, and memory grows");
-        Some(SavedSubject { subject: state.subject, last_at, state: state_bytes })
+        Some(SavedSubject { subject: state.subject, last_at, summary, state: state_bytes })
     }
 
     /// Puts a saved subject back into memory. A detector whose state the bytes lack, or cannot give, starts anew for

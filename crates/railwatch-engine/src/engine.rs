@@ -112,6 +112,16 @@ impl Engine {
         self.now
     }
 
+    /// True if a tick at `now` would do something.
+    pub fn has_due(&self, now: Timestamp) -> bool {
+        self.subjects.has_due(now)
+    }
+
+    /// True if a subject is in memory.
+    pub fn knows(&self, subject: &Subject) -> bool {
+        self.subjects.slot(subject).is_some()
+    }
+
     /// Agents, teams and the fleet, in memory.
     pub fn subjects_len(&self) -> usize {
         self.subjects.len()

@@ -24,7 +24,7 @@ mod subjects;
 mod view;
 
 pub use admit::{Accepted, AdmitCounts};
-pub use checkpoint::{RestoreError, SavedSubject};
+pub use checkpoint::{RestoreError, SavedSubject, Summary};
 pub use effects::{Effects, ShadowFiring};
 pub use engine::Engine;
 pub use identity::{Directory, glob_matches};

@@ -154,6 +154,11 @@ impl Subjects {
         }
     }
 
+    /// True if some row's time has come.
+    pub(crate) fn has_due(&self, now: Timestamp) -> bool {
+        self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= now)
+    }
+
     /// The rows whose time has come, in an order that does not depend on slots.
     pub(crate) fn due(&mut self, now: Timestamp) -> Vec<usize> {
         let mut due = Vec::new();

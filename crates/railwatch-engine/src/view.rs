@@ -47,6 +47,15 @@ impl Engine {
         self.view_slot(self.subjects.slot(subject)?)
     }
 
+    /// What the detectors think of a subject now; nothing if it is not in memory.
+    pub fn signals(&self, subject: &Subject) -> Vec<Signal> {
+        let mut signals = Vec::new();
+        if let Some(slot) = self.subjects.slot(subject) {
+            self.collect_signals(slot, &mut signals);
+        }
+        signals
+    }
+
     /// The first `limit` agents in this order.
     pub fn agents(&self, sort: SortBy, limit: usize) -> Vec<SubjectView> {
         let mut agents: Vec<(f64, usize)> = self

@@ -118,7 +118,8 @@ impl OutboxState {
         }
     }
 
-    fn from_name(name: &str) -> Option<Self> {
+    /// The state with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
         let all =
             [Self::Queued, Self::Sending, Self::Retry, Self::Sent, Self::Dead, Self::Unknown, Self::Dropped];
         all.into_iter().find(|state| state.as_str() == name)

@@ -1,3 +1,6 @@
 //! The host of railwatch: configuration, wiring, supervision, delivery and the command line.
 
+pub mod cli;
 pub mod config;
+pub mod host;
+pub mod plugins;

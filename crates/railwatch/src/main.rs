@@ -1,3 +1,5 @@
 //! The `railwatch` program.
 
-fn main() {}
+fn main() {
+    std::process::exit(railwatch::cli::main());
+}

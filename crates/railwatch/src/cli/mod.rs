@@ -1,0 +1,181 @@
+//! The command line. Every verb takes `--json`; colors and progress appear on a terminal only.
+//!
+//! Exit codes: 0 success, 1 failure, 2 wrong usage, 3 wrong configuration, 4 railwatch is not running, 5 the store is
+//! broken.
+
+mod bench;
+mod client;
+mod demo;
+mod doctor;
+mod output;
+mod query;
+mod replay;
+mod run;
+mod tail;
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use self::output::Out;
+pub(crate) use self::query::{outbox_json, reject_json};
+
+/// Something went wrong.
+pub const EXIT_FAILURE: i32 = 1;
+/// The configuration is wrong.
+pub const EXIT_CONFIG: i32 = 3;
+/// There is no running railwatch to ask.
+pub const EXIT_NOT_RUNNING: i32 = 4;
+/// The store is broken.
+pub const EXIT_STORE: i32 = 5;
+
+/// Watches every payment of autonomous agents, on every rail, and says so when something is wrong.
+#[derive(Debug, Parser)]
+#[command(name = "railwatch", version, max_term_width = 100)]
+struct Cli {
+    /// The configuration file.
+    #[arg(long, short, global = true, default_value = "railwatch.toml", value_name = "FILE")]
+    config: PathBuf,
+    /// Print JSON, one document per line, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show a living fleet, an incident and its alert; nothing to set up.
+    Demo(demo::DemoArgs),
+    /// Run the monitor until it is told to stop.
+    Run(run::RunArgs),
+    /// Check the configuration without running it.
+    Check {
+        /// Do not ask for secrets.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Write a commented configuration to start from.
+    Init {
+        /// Where to write it.
+        #[arg(default_value = "railwatch.toml")]
+        path: PathBuf,
+    },
+    /// List agents with their signals, the most anomalous first; or show one.
+    Agents(query::AgentsArgs),
+    /// List, show, acknowledge and resolve alerts.
+    #[command(subcommand)]
+    Alerts(query::AlertsVerb),
+    /// Show how sources and sinks are.
+    Sources,
+    /// Follow payments as they are recorded.
+    Tail(tail::TailArgs),
+    /// Run recorded payments through the detectors and print the alerts.
+    Replay(replay::ReplayArgs),
+    /// List parts of messages that were not understood.
+    Rejects {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// List notices on their way to sinks; try them again or drop them.
+    #[command(subcommand)]
+    Outbox(query::OutboxVerb),
+    /// Read the configuration again.
+    Reload,
+    /// Check the store.
+    Doctor,
+    /// Show the configuration with its defaults, or its schema.
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// List the sources, detectors and sinks that are built in.
+    Plugins,
+    /// Measure this machine: the whole path, beside a baseline.
+    Bench(bench::BenchArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigVerb {
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+    /// Print the configuration with every default filled in; secrets stay references.
+    Show,
+}
+
+/// A failure with its exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub code: i32,
+    /// What to print on standard error.
+    pub message: String,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        let code = match error.downcast_ref::<railwatch_store::StoreError>() {
+            Some(_) => EXIT_STORE,
+            None => EXIT_FAILURE,
+        };
+        Self { code, message: format!("{error:#}") }
+    }
+}
+
+impl From<railwatch_store::StoreError> for Failure {
+    fn from(error: railwatch_store::StoreError) -> Self {
+        Self { code: EXIT_STORE, message: error.to_string() }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self { code: EXIT_FAILURE, message: error.to_string() }
+    }
+}
+
+/// Runs the command line and returns the exit code.
+pub fn main() -> i32 {
+    let cli = Cli::parse();
+    let mut out = Out::new(cli.json);
+    match dispatch(cli, &mut out) {
+        Ok(()) => 0,
+        // Whoever reads has seen enough: `railwatch tail | head`.
+        Err(failure) if out.is_broken() && failure.code == EXIT_FAILURE => 0,
+        Err(failure) => {
+            out.failure(&failure);
+            failure.code
+        }
+    }
+}
+
+fn dispatch(cli: Cli, out: &mut Out) -> Result<(), Failure> {
+    let config = cli.config;
+    match cli.verb {
+        Verb::Demo(args) => demo::demo(&args, out),
+        Verb::Run(args) => run::run(&config, &args, out),
+        Verb::Check { offline } => run::check(&config, offline, out),
+        Verb::Init { path } => run::init(&path, out),
+        Verb::Agents(args) => query::agents(&config, &args, out),
+        Verb::Alerts(verb) => query::alerts(&config, verb, out),
+        Verb::Sources => query::sources(&config, out),
+        Verb::Tail(args) => tail::tail(&config, &args, out),
+        Verb::Replay(args) => replay::replay(&config, &args, out),
+        Verb::Rejects { limit } => query::rejects(&config, limit, out),
+        Verb::Outbox(verb) => query::outbox(&config, verb, out),
+        Verb::Reload => query::reload(&config, out),
+        Verb::Doctor => doctor::doctor(&config, out),
+        Verb::Config(ConfigVerb::Schema) => run::schema(out),
+        Verb::Config(ConfigVerb::Show) => run::show(&config, out),
+        Verb::Plugins => run::plugins(out),
+        Verb::Bench(args) => bench::bench(&args, out),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "railwatch", &mut out.writer());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! The core's thread: it owns the engine and decides the order of everything.
+//!
+//! Deliveries are admitted, sent to the store's thread, and applied when they are durable; meanwhile the next batch is
+//! admitted. Up to [`IN_FLIGHT_MAX`] batches are on their way at a time, and they are applied in the order in which
+//! they were sent.
+//!
+//! Invariant: a source's delivery is acknowledged only after it is in the journal.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use railwatch_engine::{Accepted, Engine, Generation};
+use railwatch_model::{Action, Payment, Record, Seq, SmolStr, Timestamp};
+use railwatch_plugin::clock::Clock;
+use railwatch_plugin::source::Submission;
+use railwatch_store::{AuditEntry, Effects, Reject};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::Config;
+use crate::host::delivery::route;
+use crate::host::journal::{Append, Appended, Command as StoreCommand, Journal, store_effects};
+use crate::host::metrics::Metrics;
+use crate::host::prices::Prices;
+
+/// Batches on their way to the disk at a time: one being written, the next ready.
+const IN_FLIGHT_MAX: usize = 3;
+/// Rows that one checkpoint step saves: about a millisecond of work.
+const CHECKPOINT_ROWS: usize = 400;
+
+/// What the rest of the host may ask of the core.
+pub(crate) enum Command {
+    /// Time passed.
+    Tick,
+    /// A person did something. The reply comes when it is durable and applied.
+    Act { by: SmolStr, action: Action, done: oneshot::Sender<()> },
+    /// A new generation is ready. The reply comes when it is in force.
+    Install { generation: Box<Generation>, config: Arc<Config>, done: oneshot::Sender<()> },
+    /// Somebody wants to look.
+    Look(Box<dyn FnOnce(&Engine) + Send>),
+    /// Save the state; with a reply, as a whole and now.
+    Checkpoint { done: Option<oneshot::Sender<()>> },
+}
+
+/// The way to the core.
+#[derive(Debug, Clone)]
+pub(crate) struct CoreHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tick => "Tick",
+            Self::Act { .. } => "Act",
+            Self::Install { .. } => "Install",
+            Self::Look(_) => "Look",
+            Self::Checkpoint { .. } => "Checkpoint",
+        })
+    }
+}
+
+impl CoreHandle {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(64);
+        (Self { commands }, receiver)
+    }
+
+    /// Sends a command; false if the core has ended.
+    pub(crate) async fn send(&self, command: Command) -> bool {
+        self.commands.send(command).await.is_ok()
+    }
+
+    /// Looks at the engine between two batches.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Engine) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, result) = oneshot::channel();
+        let look = Box::new(move |engine: &Engine| {
+            // The asker may have gone; then nobody misses the answer.
+            drop(reply.send(look(engine)));
+        });
+        self.commands.send(Command::Look(look)).await.ok()?;
+        result.await.ok()
+    }
+
+    /// Does something in a person's name; false if the core has ended.
+    pub(crate) async fn act(&self, by: SmolStr, action: Action) -> bool {
+        let (done, applied) = oneshot::channel();
+        self.send(Command::Act { by, action, done }).await && applied.await.is_ok()
+    }
+}
+
+/// Everything that the core's thread owns.
+pub(crate) struct Core {
+    pub(crate) engine: Engine,
+    pub(crate) config: Arc<Config>,
+    pub(crate) prices: Arc<Prices>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) journal: Journal,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) submissions: mpsc::Receiver<Submission>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) appended: mpsc::Receiver<Appended>,
+    pub(crate) checkpoint_every: Duration,
+    /// The last position that was applied.
+    pub(crate) applied: Seq,
+}
+
+/// A batch on its way to the disk, and what happens when it arrives.
+#[derive(Default)]
+struct InFlight {
+    acks: Vec<oneshot::Sender<()>>,
+    done: Option<oneshot::Sender<()>>,
+    install: Option<(Box<Generation>, Arc<Config>)>,
+    audit: Vec<AuditEntry>,
+}
+
+/// The part of the core that changes while it runs.
+#[derive(Default)]
+struct Progress {
+    in_flight: VecDeque<InFlight>,
+    effects: Vec<Effects>,
+    checkpoint: Option<Running>,
+    checkpointed_at: Timestamp,
+    checkpointed_seq: Seq,
+    checkpoint_asked: Vec<oneshot::Sender<()>>,
+    evict: bool,
+}
+
+struct Running {
+    globals: Vec<u8>,
+    done: oneshot::Receiver<()>,
+    committed: Option<oneshot::Sender<()>>,
+}
+
+impl Core {
+    /// Runs until every source and every command sender is gone, applies what is on its way, and saves the state.
+    pub(crate) async fn run(mut self) {
+        let mut progress = Progress { checkpointed_at: self.clock.now(), ..Progress::default() };
+        progress.checkpointed_seq = self.applied;
+        let mut batch = Vec::new();
+        let (mut sources_open, mut commands_open) = (true, true);
+        while sources_open || commands_open || !progress.in_flight.is_empty() {
+            let has_room = progress.in_flight.len() < IN_FLIGHT_MAX;
+            let batch_max = 256;
+            let has_rows = progress.checkpoint.as_ref().is_some_and(|running| running.committed.is_some());
+            tokio::select! {
+                biased;
+                Some(appended) = self.appended.recv(), if !progress.in_flight.is_empty() => {
+                    self.durable(appended, &mut progress).await;
+                }
+                command = self.commands.recv(), if commands_open && has_room => match command {
+                    Some(command) => self.command(command, &mut progress).await,
+                    None => commands_open = false,
+                },
+                n = self.submissions.recv_many(&mut batch, batch_max), if sources_open && has_room => {
+                    if n == 0 {
+                        sources_open = false;
+                    }
+                    self.submit(batch.drain(..), &mut progress).await;
+                }
+                () = std::future::ready(()), if has_rows => self.checkpoint_step(&mut progress).await,
+            }
+            if has_rows {
+                self.checkpoint_step(&mut progress).await;
+            }
+            self.flush_effects(&mut progress).await;
+            self.checkpoint_progress(&mut progress).await;
+            self.evict(&mut progress);
+        }
+        self.final_checkpoint(&mut progress).await;
+    }
+
+    /// Values, admits and sends deliveries on their way.
+    async fn submit(&mut self, submissions: impl Iterator<Item = Submission>, progress: &mut Progress) {
+        let now = self.clock.now();
+        let mut append = Append::default();
+        let mut accepted = Accepted::default();
+        let mut flight = InFlight::default();
+        for submission in submissions {
+            let Submission { source, delivery, ack } = submission;
+            flight.acks.push(ack);
+            let counts = self.metrics.source(&source);
+            counts.filtered.inc_by(delivery.decoded.filtered.len() as u64);
+            counts.rejected.inc_by(delivery.decoded.rejects.len() as u64);
+            counts.received.inc_by(delivery.decoded.payments.len() as u64);
+            append.rejects.extend(delivery.decoded.rejects.into_iter().map(|reject| Reject {
+                at: reject.at,
+                source: source.clone(),
+                code: SmolStr::new_static(reject.code),
+                detail: reject.detail,
+                raw: reject.raw.to_vec(),
+            }));
+            if let Some(cursor) = delivery.cursor {
+                append.cursors.retain(|(name, _)| *name != source);
+                append.cursors.push((source.clone(), cursor.0));
+            }
+            let before = accepted.counts;
+            let payments = self.prepare(&source, delivery.decoded.payments);
+            self.engine.admit(now, payments, &mut accepted);
+            counts.duplicates.inc_by(accepted.counts.duplicates - before.duplicates);
+            counts.enriched.inc_by(accepted.counts.enriched - before.enriched);
+            counts.accepted.inc_by(accepted.counts.accepted - before.accepted);
+            self.metrics.unmapped.inc_by(accepted.counts.unmapped - before.unmapped);
+        }
+        if flight.acks.is_empty() {
+            return;
+        }
+        if !accepted.payments.is_empty() {
+            append.wanted = self.engine.missing(&accepted.payments);
+            append.records.push(accepted.into_record(now));
+        }
+        self.send(append, flight, progress).await;
+    }
+
+    /// Stamps the source and the host's own settings on its payments, and values them.
+    fn prepare(&self, source: &SmolStr, mut payments: Vec<Payment>) -> Vec<Payment> {
+        let common = self.config.sources.get(source).map(|source| &source.common);
+        for payment in &mut payments {
+            payment.source = source.clone();
+            if let Some(direction) = common.and_then(|common| common.direction) {
+                payment.direction = direction;
+            }
+            if let Some(common) = common {
+                payment.labels.extend(
+                    common
+                        .labels
+                        .iter()
+                        .map(|(key, value)| railwatch_model::Label { key: key.into(), value: value.into() }),
+                );
+            }
+            if payment.valuation.is_none() {
+                payment.valuation = self.prices.value(&payment.amount, payment.observed_at);
+                if payment.valuation.is_none() {
+                    self.metrics.unpriced.inc();
+                }
+            }
+        }
+        payments
+    }
+
+    async fn command(&mut self, command: Command, progress: &mut Progress) {
+        let now = self.clock.now();
+        match command {
+            Command::Tick => {
+                if self.engine.has_due(now) {
+                    let append = Append { records: vec![Record::Tick { now }], ..Append::default() };
+                    self.send(append, InFlight::default(), progress).await;
+                }
+                let is_due = now.since(progress.checkpointed_at) >= self.checkpoint_every;
+                if is_due && self.applied > progress.checkpointed_seq {
+                    self.begin_checkpoint(progress).await;
+                }
+            }
+            Command::Act { by, action, done } => {
+                let audit = audit_entry(now, &by, &action);
+                let append =
+                    Append { records: vec![Record::Action { now, by, action }], ..Append::default() };
+                let flight = InFlight { done: Some(done), audit: vec![audit], ..InFlight::default() };
+                self.send(append, flight, progress).await;
+            }
+            Command::Install { generation, config, done } => {
+                let record =
+                    Record::Generation { now, number: generation.number, digest: generation.digest.clone() };
+                let install = Some((generation, config));
+                let flight = InFlight { done: Some(done), install, ..InFlight::default() };
+                self.send(Append { records: vec![record], ..Append::default() }, flight, progress).await;
+            }
+            Command::Look(look) => look(&self.engine),
+            Command::Checkpoint { done } => {
+                progress.checkpoint_asked.extend(done);
+                self.begin_checkpoint(progress).await;
+            }
+        }
+    }
+
+    async fn send(&mut self, mut append: Append, flight: InFlight, progress: &mut Progress) {
+        append.effects = std::mem::take(&mut progress.effects);
+        progress.in_flight.push_back(flight);
+        if !self.journal.send(StoreCommand::Append(append)).await {
+            tracing::error!("the store's thread has ended");
+            progress.in_flight.pop_back();
+        }
+    }
+
+    /// A batch is durable: acknowledge it, then apply it.
+    async fn durable(&mut self, appended: Appended, progress: &mut Progress) {
+        let flight = progress.in_flight.pop_front().unwrap_or_default();
+        for ack in flight.acks {
+            // A source that has stopped does not care.
+            ack.send(()).ok();
+        }
+        for (subject, state) in appended.found {
+            if !self.engine.knows(&subject)
+                && let Err(error) = self.engine.restore(&state)
+            {
+                tracing::error!(%error, "a subject starts anew");
+            }
+        }
+        if let Some((generation, config)) = flight.install {
+            self.metrics.generation.set(i64::try_from(generation.number).unwrap_or(i64::MAX));
+            self.engine.install(*generation);
+            self.config = config;
+        }
+        if let Some(seq) = appended.seq {
+            let mut effects = railwatch_engine::Effects::default();
+            for record in &appended.records {
+                self.engine.apply(seq, record, &mut effects);
+                if let Record::Payments { payments, .. } = record {
+                    self.metrics.applied.inc_by(payments.len() as u64);
+                }
+            }
+            self.applied = seq;
+            self.metrics.journal_seq.set(i64::try_from(seq).unwrap_or(i64::MAX));
+            self.metrics.count_effects(&effects);
+            if !effects.is_empty() || !flight.audit.is_empty() {
+                let config = &self.config;
+                let effects = store_effects(seq, effects, flight.audit, |notice| route(config, notice));
+                progress.effects.push(effects);
+            }
+        }
+        if let Some(done) = flight.done {
+            self.flush_effects(progress).await;
+            done.send(()).ok();
+        }
+    }
+
+    /// Writes effects on their own when people wait for them, or when no batch comes that they could ride along with.
+    async fn flush_effects(&mut self, progress: &mut Progress) {
+        let urgent = progress.effects.iter().any(|effects| !effects.outbox.is_empty());
+        if !progress.effects.is_empty() && (urgent || progress.in_flight.is_empty()) {
+            let effects = std::mem::take(&mut progress.effects);
+            self.journal.send(StoreCommand::Effects(effects)).await;
+        }
+    }
+
+    async fn begin_checkpoint(&mut self, progress: &mut Progress) {
+        if progress.checkpoint.is_some() {
+            return;
+        }
+        let globals = self.engine.checkpoint_begin();
+        progress.checkpointed_at = self.clock.now();
+        progress.checkpointed_seq = self.applied;
+        self.journal.send(StoreCommand::CheckpointBegin { seq: self.applied }).await;
+        let (committed, done) = oneshot::channel();
+        progress.checkpoint = Some(Running { globals, done, committed: Some(committed) });
+    }
+
+    async fn checkpoint_step(&mut self, progress: &mut Progress) {
+        let rows = self.engine.checkpoint_step(CHECKPOINT_ROWS);
+        if !rows.is_empty() {
+            self.journal.send(StoreCommand::CheckpointRows(rows)).await;
+        } else if let Some(running) = &mut progress.checkpoint
+            && let Some(done) = running.committed.take()
+        {
+            let globals = std::mem::take(&mut running.globals);
+            self.journal.send(StoreCommand::CheckpointCommit { globals, done }).await;
+        }
+    }
+
+    async fn checkpoint_progress(&mut self, progress: &mut Progress) {
+        let Some(running) = &mut progress.checkpoint else { return };
+        if running.committed.is_some() {
+            return;
+        }
+        match running.done.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) if progress.checkpoint_asked.is_empty() => {}
+            Err(oneshot::error::TryRecvError::Empty) => {
+                let done = (&mut running.done).await;
+                self.checkpoint_ended(done.is_ok(), progress);
+            }
+            result => self.checkpoint_ended(result.is_ok(), progress),
+        }
+    }
+
+    fn checkpoint_ended(&mut self, committed: bool, progress: &mut Progress) {
+        progress.checkpoint = None;
+        if !committed {
+            // The next one must save everything that this one would have.
+            progress.checkpointed_seq = 0;
+        }
+        progress.evict = progress.evict || committed;
+        for done in progress.checkpoint_asked.drain(..) {
+            done.send(()).ok();
+        }
+        self.metrics.subjects.set(i64::try_from(self.engine.subjects_len()).unwrap_or(i64::MAX));
+        self.metrics.seen.set(i64::try_from(self.engine.seen_len()).unwrap_or(i64::MAX));
+    }
+
+    /// Lets idle agents leave memory after a checkpoint. A batch on its way may need one that looks idle: wait until
+    /// there is none.
+    fn evict(&mut self, progress: &mut Progress) {
+        if progress.evict && progress.in_flight.is_empty() {
+            progress.evict = false;
+            self.metrics.evicted.inc_by(self.engine.evict_idle() as u64);
+        }
+    }
+
+    async fn final_checkpoint(&mut self, progress: &mut Progress) {
+        self.flush_effects(progress).await;
+        while progress.checkpoint.is_some() || self.applied > progress.checkpointed_seq {
+            if progress.checkpoint.is_none() {
+                self.begin_checkpoint(progress).await;
+            }
+            while progress.checkpoint.as_ref().is_some_and(|running| running.committed.is_some()) {
+                self.checkpoint_step(progress).await;
+            }
+            let Some(running) = progress.checkpoint.take() else { break };
+            if running.done.await.is_err() {
+                tracing::warn!("the last checkpoint failed, the next start re-applies more of the journal");
+                break;
+            }
+        }
+    }
+}
+
+fn audit_entry(at: Timestamp, by: &SmolStr, action: &Action) -> AuditEntry {
+    let (what, subject) = match action {
+        Action::Acknowledge { incident, .. } => ("acknowledge", incident.to_string()),
+        Action::Resolve { incident, .. } => ("resolve", incident.to_string()),
+        Action::Label { alert, .. } => ("label", alert.to_string()),
+        Action::Announce { subject, .. } => ("announce", subject.key().to_string()),
+    };
+    let detail = serde_json::to_value(action).unwrap_or_default();
+    AuditEntry { at, by: by.clone(), what: SmolStr::new_static(what), subject, detail }
+}

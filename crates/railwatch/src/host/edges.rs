@@ -1,0 +1,314 @@
+//! The edges of the process: sources and sinks, each in a task of its own, started and stopped as the configuration
+//! says. What did not change is not touched.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use railwatch_model::SmolStr;
+use railwatch_plugin::clock::Clock;
+use railwatch_plugin::config::ConfigError;
+use railwatch_plugin::secret::Secrets;
+use railwatch_plugin::sink::{Sink, SinkBuild};
+use railwatch_plugin::source::{
+    Cursor, Intake, Phase, Source, SourceBuild, SourceContext, SourceError, SourceStatus, StatusHandle,
+    Submission,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Loaded, SinkConfig, SourceConfig};
+use crate::host::Status;
+use crate::host::delivery::Delivery;
+use crate::host::http::Mounts;
+use crate::host::journal::Journal;
+use crate::host::metrics::Metrics;
+use crate::host::supervisor::Supervisor;
+use crate::plugins;
+
+/// The first pause before a source is started again; it doubles up to the longest.
+const RESTART_FIRST: Duration = Duration::from_millis(250);
+const RESTART_MAX: Duration = Duration::from_secs(30);
+/// A source that ran this long starts with the first pause again.
+const STABLE_AFTER: Duration = Duration::from_secs(60);
+
+/// Everything that runs at the edges, and what it takes to run more.
+#[derive(Debug)]
+pub(crate) struct Edges {
+    pub(crate) supervisor: Supervisor,
+    pub(crate) intake: mpsc::Sender<Submission>,
+    pub(crate) mounts: Arc<Mounts>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) secrets: Arc<dyn Secrets>,
+    pub(crate) journal: Journal,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) inlets: CancellationToken,
+    pub(crate) outlets: CancellationToken,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) link: Option<String>,
+    pub(crate) sources: BTreeMap<SmolStr, Running<SourceConfig>>,
+    pub(crate) sinks: BTreeMap<SmolStr, Running<SinkConfig>>,
+}
+
+/// A task and the configuration that it runs.
+#[derive(Debug)]
+pub(crate) struct Running<C> {
+    config: C,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+    status: Option<watch::Receiver<SourceStatus>>,
+}
+
+/// Sources and sinks that are built and not yet started, and those that must end. Making it is the part that can fail.
+pub(crate) struct Plan {
+    sources: BTreeMap<SmolStr, (SourceConfig, Box<dyn Source>)>,
+    sinks: BTreeMap<SmolStr, (SinkConfig, Box<dyn Sink>)>,
+    ending_sources: Vec<SmolStr>,
+    ending_sinks: Vec<SmolStr>,
+    base_dir: PathBuf,
+}
+
+type BuildError = (String, ConfigError);
+
+impl Plan {
+    /// True if the sink itself drops a second delivery.
+    pub(crate) fn is_idempotent(&self, sink: &str) -> bool {
+        self.sinks.get(sink).is_some_and(|(_, sink)| sink.is_idempotent())
+    }
+
+    /// One line for people: what starts and what ends.
+    pub(crate) fn summary(&self) -> serde_json::Value {
+        let names = |names: Vec<&SmolStr>| names.into_iter().map(ToString::to_string).collect::<Vec<_>>();
+        serde_json::json!({
+            "sources_started": names(self.sources.keys().collect()),
+            "sources_ended": names(self.ending_sources.iter().collect()),
+            "sinks_started": names(self.sinks.keys().collect()),
+            "sinks_ended": names(self.ending_sinks.iter().collect()),
+        })
+    }
+}
+
+impl Edges {
+    /// Builds what a configuration needs and is not running yet. Touches nothing that runs.
+    pub(crate) fn plan(&self, loaded: &Loaded) -> Result<Plan, BuildError> {
+        let base_dir = loaded.base_dir.clone();
+        let wanted_sources = loaded.config.sources.iter().filter(|(_, source)| source.common.enabled);
+        let wanted_sinks = loaded.config.sinks.iter().filter(|(_, sink)| sink.common.enabled);
+        let (mut sources, mut sinks) = (BTreeMap::new(), BTreeMap::new());
+        for (name, config) in wanted_sources.clone() {
+            if self
+                .sources
+                .get(name)
+                .is_none_or(|running| running.config != *config || running.task.is_finished())
+            {
+                let source = self.build_source(name, config, &base_dir)?;
+                sources.insert(name.clone(), (config.clone(), source));
+            }
+        }
+        for (name, config) in wanted_sinks.clone() {
+            if self.sinks.get(name).is_none_or(|running| running.config != *config) {
+                sinks.insert(name.clone(), (config.clone(), self.build_sink(name, config, &base_dir)?));
+            }
+        }
+        let is_wanted = |name: &&SmolStr| wanted_sources.clone().any(|(wanted, _)| wanted == *name);
+        let ends = |name: &&SmolStr| !is_wanted(name) || sources.contains_key(*name);
+        let ending_sources = self.sources.keys().filter(ends).cloned().collect();
+        let is_wanted = |name: &&SmolStr| wanted_sinks.clone().any(|(wanted, _)| wanted == *name);
+        let ends = |name: &&SmolStr| !is_wanted(name) || sinks.contains_key(*name);
+        let ending_sinks = self.sinks.keys().filter(ends).cloned().collect();
+        Ok(Plan { sources, sinks, ending_sources, ending_sinks, base_dir })
+    }
+
+    /// Carries a plan out: ends what must end, then starts what is new.
+    pub(crate) async fn carry_out(&mut self, plan: Plan) {
+        for name in &plan.ending_sources {
+            end(self.sources.remove(name)).await;
+        }
+        for name in &plan.ending_sinks {
+            end(self.sinks.remove(name)).await;
+        }
+        for (name, (config, sink)) in plan.sinks {
+            self.start_sink(name, config, sink);
+        }
+        for (name, (config, source)) in plan.sources {
+            self.start_source(name, config, source, plan.base_dir.clone()).await;
+        }
+        let sources =
+            self.sources.iter().filter_map(|(name, running)| Some((name.clone(), running.status.clone()?)));
+        let status = Status { sources: sources.collect(), sinks: self.sinks.keys().cloned().collect() };
+        self.status.send_replace(status);
+    }
+
+    fn build_source(
+        &self,
+        name: &SmolStr,
+        config: &SourceConfig,
+        base_dir: &std::path::Path,
+    ) -> Result<Box<dyn Source>, BuildError> {
+        build_source(name, config, &self.secrets, base_dir)
+    }
+
+    fn build_sink(
+        &self,
+        name: &SmolStr,
+        config: &SinkConfig,
+        base_dir: &std::path::Path,
+    ) -> Result<Box<dyn Sink>, BuildError> {
+        let section = format!("sinks.{name}");
+        let plugin = plugins::SINKS.iter().find(|plugin| plugin.name == config.plugin);
+        let plugin =
+            plugin.ok_or_else(|| (section.clone(), ConfigError::new("plugin", "there is no such sink")))?;
+        let (name, base_dir) = (name.clone(), base_dir.to_owned());
+        let with = SinkBuild { name, secrets: self.secrets.clone(), clock: self.clock.clone(), base_dir };
+        (plugin.build)(&config.table, &with).map_err(|error| (section, error))
+    }
+
+    fn start_sink(&mut self, name: SmolStr, config: SinkConfig, sink: Box<dyn Sink>) {
+        let cancel = self.outlets.child_token();
+        let delivery = Delivery {
+            name: name.clone(),
+            sink,
+            journal: self.journal.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            link: self.link.clone(),
+            cancel: cancel.clone(),
+        };
+        let task = self.supervisor.spawn(format!("sink {name}"), delivery.run());
+        self.sinks.insert(name, Running { config, cancel, task, status: None });
+    }
+
+    async fn start_source(
+        &mut self,
+        name: SmolStr,
+        config: SourceConfig,
+        source: Box<dyn Source>,
+        base_dir: PathBuf,
+    ) {
+        let cancel = self.inlets.child_token();
+        let (handle, status) = StatusHandle::new();
+        let supervised = SupervisedSource {
+            name: name.clone(),
+            config: config.clone(),
+            base_dir,
+            intake: Intake::new(name.clone(), self.intake.clone()),
+            mounts: self.mounts.clone(),
+            clock: self.clock.clone(),
+            secrets: self.secrets.clone(),
+            journal: self.journal.clone(),
+            metrics: self.metrics.clone(),
+            cancel: cancel.clone(),
+            status: handle,
+        };
+        let task = self.supervisor.spawn(format!("source {name}"), supervised.run(source));
+        self.sources.insert(name, Running { config, cancel, task, status: Some(status) });
+    }
+}
+
+/// Builds a source from its block.
+pub(crate) fn build_source(
+    name: &SmolStr,
+    config: &SourceConfig,
+    secrets: &Arc<dyn Secrets>,
+    base_dir: &std::path::Path,
+) -> Result<Box<dyn Source>, BuildError> {
+    let section = format!("sources.{name}");
+    let plugin = plugins::SOURCES.iter().find(|plugin| plugin.name == config.plugin);
+    let plugin =
+        plugin.ok_or_else(|| (section.clone(), ConfigError::new("plugin", "there is no such source")))?;
+    let (name, secrets, base_dir) = (name.clone(), secrets.clone(), base_dir.to_owned());
+    let with = SourceBuild { name, secrets, decoder: None, base_dir };
+    (plugin.build)(&config.table, &with).map_err(|error| (section, error))
+}
+
+async fn end<C>(running: Option<Running<C>>) {
+    let Some(running) = running else { return };
+    running.cancel.cancel();
+    if running.task.await.is_err() {
+        tracing::error!("a task ended with a panic");
+    }
+}
+
+/// One source with what it takes to start it again.
+struct SupervisedSource {
+    name: SmolStr,
+    config: SourceConfig,
+    base_dir: PathBuf,
+    intake: Intake,
+    mounts: Arc<Mounts>,
+    clock: Arc<dyn Clock>,
+    secrets: Arc<dyn Secrets>,
+    journal: Journal,
+    metrics: Arc<Metrics>,
+    cancel: CancellationToken,
+    status: StatusHandle,
+}
+
+impl SupervisedSource {
+    async fn run(self, mut source: Box<dyn Source>) {
+        let mut pause = RESTART_FIRST;
+        loop {
+            let started_at = self.clock.now();
+            let result = source.run(self.context().await).await;
+            if self.cancel.is_cancelled() {
+                return;
+            }
+            match result {
+                Ok(()) => return,
+                Err(SourceError::Closed) => return,
+                Err(SourceError::Transient(reason)) => {
+                    if self.clock.now().since(started_at) >= STABLE_AFTER {
+                        pause = RESTART_FIRST;
+                    }
+                    tracing::warn!(source = %self.name, error = %reason, "source stopped, will start again");
+                    self.status.update(|status| {
+                        status.phase = Phase::Retrying;
+                        status.detail = reason;
+                        status.failures += 1;
+                    });
+                }
+                Err(error) => return self.fail(&error.to_string()),
+            }
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(RESTART_MAX);
+            self.metrics.source(&self.name).restarts.inc();
+            source = match build_source(&self.name, &self.config, &self.secrets, &self.base_dir) {
+                Ok(source) => source,
+                Err((_, error)) => return self.fail(&error.to_string()),
+            };
+        }
+    }
+
+    fn fail(&self, reason: &str) {
+        tracing::error!(source = %self.name, error = %reason, "source failed, change its configuration");
+        self.status.phase(Phase::Failed, reason);
+    }
+
+    async fn context(&self) -> SourceContext {
+        let name = self.name.clone();
+        let cursor = self.journal.run(move |store| store.cursor(&name)).await;
+        let cursor = match cursor {
+            Some(Ok(cursor)) => cursor.map(Cursor),
+            Some(Err(error)) => {
+                tracing::error!(source = %self.name, %error, "cursor cannot be read, starting without");
+                None
+            }
+            None => None,
+        };
+        SourceContext {
+            name: self.name.clone(),
+            intake: self.intake.clone(),
+            cancel: self.cancel.clone(),
+            clock: self.clock.clone(),
+            cursor,
+            http: self.mounts.clone(),
+            status: self.status.clone(),
+        }
+    }
+}

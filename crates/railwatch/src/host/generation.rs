@@ -1,0 +1,83 @@
+//! From a checked configuration to an engine generation.
+
+use railwatch_engine::{Directory, Generation, SeenLimits, Settings};
+use railwatch_model::{SmolStr, Subject};
+use railwatch_plugin::column::Column;
+use railwatch_plugin::config::ConfigError;
+use railwatch_plugin::rules::NoRules;
+
+use crate::config::{Config, Loaded};
+use crate::plugins;
+
+/// Builds everything that the engine runs from a configuration. Nothing running is touched.
+pub(crate) fn build(loaded: &Loaded, number: u64) -> Result<Generation, (String, ConfigError)> {
+    let config = &loaded.config;
+    Ok(Generation {
+        number,
+        digest: SmolStr::new(&loaded.digest),
+        settings: settings(config),
+        directory: directory(config),
+        columns: columns(config)?,
+        scorer: Box::new(NoisyOr),
+        rules: Box::new(NoRules),
+    })
+}
+
+/// Builds a generation, or fails with the diagnostic.
+pub(crate) fn build_or_fail(loaded: &Loaded, number: u64) -> anyhow::Result<Generation> {
+    build(loaded, number).map_err(|(section, error)| {
+        anyhow::anyhow!(loaded.report(vec![loaded.diagnose(&section, &error)]).render(false))
+    })
+}
+
+fn settings(config: &Config) -> Settings {
+    let defaults = Settings::default();
+    Settings {
+        review_above: config.score.review_threshold.0,
+        review_close_below: config.score.review_threshold.0 * 0.7,
+        clear_after: config.alerts.clear_after.0,
+        remind_every: config.alerts.remind_every.0,
+        subjects_max: config.limits.agents as usize,
+        seen: SeenLimits { keys_max: config.limits.dedup_keys as usize, ..SeenLimits::default() },
+        ..defaults
+    }
+}
+
+fn directory(config: &Config) -> Directory {
+    let mut directory = Directory::new(config.agents());
+    for (team, profile) in config.teams() {
+        directory.set_profile(Subject::Team(team), profile);
+    }
+    directory.set_profile(Subject::Fleet, config.fleet());
+    for (name, source) in &config.sources {
+        if let Some(agent) = &source.common.agent {
+            directory.set_default(name.clone(), agent.0.clone());
+        }
+    }
+    directory
+}
+
+fn columns(config: &Config) -> Result<Vec<Box<dyn Column>>, (String, ConfigError)> {
+    let enabled = config.detectors.iter().filter(|detector| detector.common.enabled);
+    let build = |detector: &crate::config::DetectorConfig| {
+        let section = format!("detectors.{}", detector.plugin);
+        let plugin = plugins::DETECTORS.iter().find(|plugin| plugin.name == detector.plugin);
+        let Some(plugin) = plugin else {
+            return Err((section, ConfigError::new("", "there is no such detector")));
+        };
+        (plugin.build)(&detector.table).map_err(|error| (section, error))
+    };
+    enabled.map(build).collect()
+}
+
+#[derive(Debug)]
+struct NoisyOr;
+impl railwatch_plugin::score::Scorer for NoisyOr {
+    fn score(
+        &mut self,
+        case: &railwatch_plugin::score::Case<'_>,
+    ) -> Result<railwatch_plugin::score::Score, railwatch_plugin::score::ScoreError> {
+        let q = case.signals.iter().fold(1.0, |q, s| q * (1.0 - s.probability));
+        Ok(railwatch_plugin::score::Score { value: 1.0 - q, contributions: vec![] })
+    }
+}

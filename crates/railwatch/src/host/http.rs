@@ -1,0 +1,120 @@
+//! The one HTTP listener: webhook paths that sources mount, the API, metrics and health.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use railwatch_plugin::http::{HttpCall, HttpMount, HttpReply, MountError};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Calls of one path that may wait for its source.
+const CALLS_MAX: usize = 256;
+/// How long a call may take, reading the body included.
+const CALL_MAX: Duration = Duration::from_secs(30);
+
+/// The mounted paths.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mounts(Arc<RwLock<HashMap<String, Mount>>>);
+
+#[derive(Debug, Clone)]
+struct Mount {
+    calls: mpsc::Sender<HttpCall>,
+    body_len_max: usize,
+}
+
+#[async_trait]
+impl HttpMount for Mounts {
+    async fn mount(&self, path: &str, body_len_max: usize) -> Result<mpsc::Receiver<HttpCall>, MountError> {
+        if !path.starts_with("/in/") {
+            return Err(MountError::Invalid(path.to_owned()));
+        }
+        let mut mounts = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if mounts.get(path).is_some_and(|mount| !mount.calls.is_closed()) {
+            return Err(MountError::Taken(path.to_owned()));
+        }
+        let (calls, receiver) = mpsc::channel(CALLS_MAX);
+        mounts.insert(path.to_owned(), Mount { calls, body_len_max });
+        Ok(receiver)
+    }
+}
+
+impl Mounts {
+    fn find(&self, path: &str) -> Option<Mount> {
+        let mounts = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        mounts.get(path).filter(|mount| !mount.calls.is_closed()).cloned()
+    }
+}
+
+/// Serves until cancelled; calls that have begun are finished.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    api: Router<Mounts>,
+    mounts: Mounts,
+    cancel: CancellationToken,
+) {
+    let app = api.fallback(deliver).with_state(mounts);
+    let served = axum::serve(listener, app).with_graceful_shutdown(cancel.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "http listener ended");
+    }
+}
+
+/// Binds the listener, with an error that says what to do.
+pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        anyhow::anyhow!(
+            "cannot listen on {address}: {error}; change [http] listen, or stop what uses the port"
+        )
+    })
+}
+
+/// Hands a call to the source that mounted its path.
+async fn deliver(State(mounts): State<Mounts>, request: Request) -> Response {
+    let Some(mount) = mounts.find(request.uri().path()) else {
+        return (StatusCode::NOT_FOUND, "no source is mounted here\n").into_response();
+    };
+    match tokio::time::timeout(CALL_MAX, call(&mount, request)).await {
+        Ok(response) => response,
+        Err(_) => unavailable("the call took too long"),
+    }
+}
+
+async fn call(mount: &Mount, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, mount.body_len_max).await else {
+        let text = format!("bodies are limited to {} bytes\n", mount.body_len_max);
+        return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+    };
+    let (reply, answer) = oneshot::channel();
+    let call = HttpCall { method: parts.method, uri: parts.uri, headers: parts.headers, body, reply };
+    match mount.calls.try_send(call) {
+        Ok(()) => {}
+        Err(mpsc::error::TrySendError::Full(_)) => return unavailable("too many calls are waiting"),
+        Err(mpsc::error::TrySendError::Closed(_)) => return unavailable("the source is stopping"),
+    }
+    match answer.await {
+        Ok(HttpReply { status, content_type, body, retry_after }) => {
+            let mut response =
+                (status, [(header::CONTENT_TYPE, content_type)], Body::from(body)).into_response();
+            if let Some(after) = retry_after {
+                response.headers_mut().insert(header::RETRY_AFTER, after.as_secs().max(1).into());
+            }
+            response
+        }
+        Err(_) => unavailable("the payment is not safe yet"),
+    }
+}
+
+fn unavailable(reason: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], format!("{reason}; try again\n"))
+        .into_response()
+}

@@ -1,0 +1,332 @@
+//! The store's thread: the one place that writes to disk. Everything else sends it commands and waits for replies.
+//!
+//! Invariant: a reply is sent only after what it confirms is durable.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use railwatch_engine::SavedSubject;
+use railwatch_model::{Notice, Record, Seq, SmolStr, Subject, Timestamp};
+use railwatch_plugin::clock::Clock;
+use railwatch_store::{
+    Advice, AuditEntry, Batch, Claimed, Effects, Generation, Interrupted, OutboxId, Reject, Store,
+    StoreError, SubjectRow,
+};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::host::metrics::Metrics;
+
+/// Commands that may wait: enough to keep the disk busy, few enough that back-pressure is felt within a second.
+const COMMANDS_MAX: usize = 64;
+/// Pause before a failed append is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// A batch on its way to the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Append {
+    /// What happened.
+    pub(crate) records: Vec<Record>,
+    /// How far the sources are after it.
+    pub(crate) cursors: Vec<(SmolStr, String)>,
+    /// What could not be understood.
+    pub(crate) rejects: Vec<Reject>,
+    /// What earlier batches caused and is not written yet.
+    pub(crate) effects: Vec<Effects>,
+    /// Subjects whose saved state is wanted.
+    pub(crate) wanted: Vec<Subject>,
+}
+
+/// The reply to an append.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    /// The position of the batch; `None` if it had no records.
+    pub(crate) seq: Option<Seq>,
+    /// The records, back again.
+    pub(crate) records: Vec<Record>,
+    /// The saved states of the wanted subjects that have one.
+    pub(crate) found: Vec<(Subject, Vec<u8>)>,
+}
+
+/// What the store's thread can do.
+pub(crate) enum Command {
+    /// Make a batch durable; the reply goes to the core's own channel, in order.
+    Append(Append),
+    /// Write effects without a batch.
+    Effects(Vec<Effects>),
+    /// Begin a checkpoint of the state after `seq`.
+    CheckpointBegin { seq: Seq },
+    /// Save rows of the checkpoint that is under way.
+    CheckpointRows(Vec<SavedSubject>),
+    /// Make the checkpoint the one that recovery starts from.
+    CheckpointCommit { globals: Vec<u8>, done: oneshot::Sender<()> },
+    /// Record a generation.
+    Generation(Generation),
+    /// Anything rare: deliveries, maintenance, actions on the outbox.
+    Run(Box<dyn FnOnce(&mut Store) + Send>),
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Append(_) => "Append",
+            Self::Effects(_) => "Effects",
+            Self::CheckpointBegin { .. } => "CheckpointBegin",
+            Self::CheckpointRows(_) => "CheckpointRows",
+            Self::CheckpointCommit { .. } => "CheckpointCommit",
+            Self::Generation(_) => "Generation",
+            Self::Run(_) => "Run",
+        })
+    }
+}
+
+/// The way to the store's thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Journal {
+    commands: mpsc::Sender<Command>,
+    /// Rung when the outbox may have something due.
+    pub(crate) outbox: Arc<Notify>,
+}
+
+impl Journal {
+    /// A way to a thread that is yet to run, and what that thread needs.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        (Self { commands, outbox: Arc::new(Notify::new()) }, receiver)
+    }
+
+    /// Sends a command; false if the thread has ended, which it does last of all.
+    pub(crate) async fn send(&self, command: Command) -> bool {
+        self.commands.send(command).await.is_ok()
+    }
+
+    /// Runs a closure on the store and returns its result; `None` if the thread has ended.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, result) = oneshot::channel();
+        let work = Box::new(move |store: &mut Store| {
+            // The asker may have gone; then nobody misses the answer.
+            drop(reply.send(work(store)));
+        });
+        self.commands.send(Command::Run(work)).await.ok()?;
+        result.await.ok()
+    }
+
+    /// The next due notices of a sink, marked as being attempted.
+    pub(crate) async fn claim(&self, sink: SmolStr, now: Timestamp, limit: u32) -> Option<Vec<Claimed>> {
+        let claimed = self.run(move |store| store.claim(&sink, now, limit)).await?;
+        claimed.inspect_err(|error| tracing::error!(%error, "outbox cannot be read")).ok()
+    }
+
+    /// Records the outcome of an attempt.
+    pub(crate) async fn settle(&self, id: OutboxId, outcome: Outcome, now: Timestamp) {
+        let result = self
+            .run(move |store| match outcome {
+                Outcome::Sent { receipt } => store.mark_sent(id, now, &receipt),
+                Outcome::Retry { at, error } => store.mark_retry(id, now, at, &error),
+                Outcome::Dead { error } => store.mark_dead(id, now, &error),
+                Outcome::Unknown { error } => store.mark_unknown(id, now, &error),
+            })
+            .await;
+        if let Some(Err(error)) = result {
+            tracing::error!(%error, id, "outcome of a delivery cannot be recorded");
+        }
+    }
+
+    /// Records what a person or a policy did.
+    pub(crate) async fn audit(&self, entry: AuditEntry) {
+        if let Some(Err(error)) = self.run(move |store| store.record_audit(&entry)).await {
+            tracing::error!(%error, "audit entry cannot be recorded");
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The sink has it.
+    Sent { receipt: String },
+    /// Try again.
+    Retry { at: Timestamp, error: String },
+    /// Give up.
+    Dead { error: String },
+    /// The sink may or may not have it.
+    Unknown { error: String },
+}
+
+/// Runs the store until every sender is gone. Owns the store: when this returns, the file is closed.
+pub(crate) fn run(
+    mut store: Store,
+    mut commands: mpsc::Receiver<Command>,
+    appended: &mpsc::Sender<Appended>,
+    outbox: &Notify,
+    metrics: &Metrics,
+) {
+    let mut epoch = None;
+    while let Some(command) = commands.blocking_recv() {
+        match command {
+            Command::Append(append) => {
+                let has_notices = has_notices(&append.effects);
+                let done = append_until_durable(&mut store, append, metrics);
+                if has_notices {
+                    outbox.notify_waiters();
+                }
+                if appended.blocking_send(done).is_err() {
+                    tracing::debug!("core is gone, the batch will be applied on recovery");
+                }
+            }
+            Command::Effects(effects) => {
+                persist(metrics, || store.write_effects(&effects));
+                if has_notices(&effects) {
+                    outbox.notify_waiters();
+                }
+            }
+            Command::CheckpointBegin { seq } => {
+                epoch = keep(metrics, store.checkpoint_begin(seq));
+            }
+            Command::CheckpointRows(rows) => {
+                if let Some(running) = epoch
+                    && keep(metrics, save_rows(&mut store, running, &rows)).is_none()
+                {
+                    epoch = None;
+                }
+            }
+            Command::CheckpointCommit { globals, done } => {
+                let committed = epoch.take().is_some_and(|running| {
+                    keep(metrics, store.checkpoint_commit(running, &[(GLOBALS, &globals)])).is_some()
+                });
+                if committed {
+                    metrics.checkpoints.inc();
+                    keep(metrics, store.purge_subjects(5_000));
+                    // The core may be on its way out.
+                    done.send(()).ok();
+                }
+            }
+            Command::Generation(generation) => {
+                keep(metrics, store.record_generation(&generation));
+            }
+            Command::Run(work) => work(&mut store),
+        }
+    }
+}
+
+/// The name of the engine's common state among a checkpoint's globals.
+pub(crate) const GLOBALS: &str = "engine";
+
+fn save_rows(store: &mut Store, epoch: u64, rows: &[SavedSubject]) -> Result<(), StoreError> {
+    let texts =
+        rows.iter().map(|row| (row.subject.key(), serde_json::to_string(&row.summary).unwrap_or_default()));
+    let texts: Vec<(SmolStr, String)> = texts.collect();
+    let rows: Vec<SubjectRow<'_>> = rows
+        .iter()
+        .zip(&texts)
+        .map(|(row, (key, view))| SubjectRow { key, last_at: row.last_at, view, body: Some(&row.state) })
+        .collect();
+    store.save_subjects(epoch, &rows)
+}
+
+/// Appends, and tries again for as long as the disk is full or busy: the payments wait in memory, their sources feel
+/// the back-pressure, and nobody is told that they are safe.
+fn append_until_durable(store: &mut Store, append: Append, metrics: &Metrics) -> Appended {
+    let Append { records, cursors, rejects, effects, wanted } = append;
+    let batch = Batch { records: &records, cursors: &cursors, rejects: &rejects, effects: &effects };
+    let seq = if records.is_empty() && cursors.is_empty() && rejects.is_empty() {
+        persist(metrics, || store.write_effects(&effects));
+        None
+    } else {
+        persist(metrics, || store.append(&batch))
+    };
+    let mut found = Vec::new();
+    for subject in wanted {
+        if let Some(saved) = keep(metrics, store.load_subject(&subject.key())).flatten() {
+            found.push((subject, saved.body));
+        }
+    }
+    Appended { seq: seq.filter(|_| !records.is_empty()), records, found }
+}
+
+/// Does something that must not be lost, trying again until it succeeds. Ends the process on an error that no waiting
+/// mends: going on would mean acknowledging what is not safe.
+fn persist<T>(metrics: &Metrics, mut attempt: impl FnMut() -> Result<T, StoreError>) -> Option<T> {
+    loop {
+        match attempt() {
+            Ok(done) => {
+                metrics.store_healthy.set(1);
+                return Some(done);
+            }
+            Err(error) => {
+                metrics.store_healthy.set(0);
+                metrics.store_errors.inc();
+                match error.advice() {
+                    Advice::Retry | Advice::FreeSpace => {
+                        tracing::error!(%error, "store cannot be written, payments wait");
+                        std::thread::sleep(RETRY_AFTER);
+                    }
+                    Advice::Skip => {
+                        tracing::error!(%error, "a batch cannot be stored and is left out");
+                        return None;
+                    }
+                    Advice::Stop => {
+                        tracing::error!(%error, "store is broken, railwatch ends; run `railwatch doctor`");
+                        std::process::exit(crate::cli::EXIT_STORE);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Does something that a later attempt makes good.
+fn keep<T>(metrics: &Metrics, result: Result<T, StoreError>) -> Option<T> {
+    result
+        .inspect_err(|error| {
+            metrics.store_errors.inc();
+            tracing::error!(%error, "store operation failed");
+        })
+        .ok()
+}
+
+fn has_notices(effects: &[Effects]) -> bool {
+    effects.iter().any(|effects| !effects.outbox.is_empty())
+}
+
+/// Turns what the engine caused into what the store writes: notices get the sinks that deliver them.
+pub(crate) fn store_effects(
+    seq: Seq,
+    effects: railwatch_engine::Effects,
+    audit: Vec<AuditEntry>,
+    route: impl Fn(&Notice) -> Vec<SmolStr>,
+) -> Effects {
+    let mut outbox = Vec::new();
+    for notice in effects.notices {
+        for sink in route(&notice) {
+            outbox.push((sink, notice.clone()));
+        }
+    }
+    Effects { seq, alerts: effects.alerts, outbox, audit }
+}
+
+/// Decides about deliveries that an earlier process began and did not finish, before anything is sent.
+pub(crate) fn settle_interrupted(
+    store: &mut Store,
+    clock: &dyn Clock,
+    is_idempotent: impl Fn(&str) -> bool,
+) -> Result<u64, StoreError> {
+    store.settle_interrupted(clock.now(), |sink| {
+        if is_idempotent(sink) { Interrupted::Resend } else { Interrupted::LeaveUnknown }
+    })
+}
+
+/// Walks the saved subjects that were active lately.
+pub(crate) fn for_each_saved(
+    store: &Store,
+    active_since: Timestamp,
+    mut visit: impl FnMut(&[u8]),
+) -> Result<(), StoreError> {
+    store.for_each_subject(active_since, |row| {
+        visit(row.body.unwrap_or_default());
+        ControlFlow::Continue(())
+    })
+}

@@ -1,0 +1,374 @@
+//! The host: everything around the engine that waits, reads, writes and can fail.
+//!
+//! Threads and tasks form a tree. Sources (tasks) feed the core (a thread that owns the engine), which feeds the
+//! journal (a thread that owns the store); deliveries (tasks) take notices from the outbox to sinks. Shutdown walks
+//! the same way: sources stop, the core applies what is on its way and saves its state, deliveries finish what is in
+//! hand, the store closes.
+
+mod api;
+mod core;
+mod delivery;
+mod edges;
+mod generation;
+mod http;
+mod journal;
+mod metrics;
+mod prices;
+mod recovery;
+mod reload;
+mod supervisor;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use railwatch_engine::{Engine, SortBy, SubjectView};
+use railwatch_model::{Alert, SmolStr};
+use railwatch_plugin::clock::Clock;
+use railwatch_plugin::secret::Secrets;
+use railwatch_plugin::source::SourceStatus;
+use railwatch_store::{Store, StoreOptions, WalKeeper};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::core::{Command, Core, CoreHandle};
+use self::edges::Edges;
+pub(crate) use self::generation::build_or_fail as build_generation;
+use self::http::Mounts;
+use self::journal::Journal;
+use self::metrics::Metrics;
+pub(crate) use self::prices::Prices;
+pub(crate) use self::reload::Reload;
+use self::supervisor::Supervisor;
+use crate::config::Loaded;
+
+/// How often time passes for the engine.
+const TICK_EVERY: Duration = Duration::from_secs(1);
+/// How often the state is saved.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+/// How often the write-ahead log is copied back.
+const KEEP_WAL_EVERY: Duration = Duration::from_secs(1);
+/// How often old data is deleted.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
+/// Rows of each kind that one maintenance round deletes.
+const MAINTAIN_ROWS: u32 = 2_000;
+/// How long the parts of railwatch may take to stop.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// What the host is given besides its configuration.
+#[derive(Debug, Clone)]
+pub struct HostOptions {
+    /// The configuration file, to read again on reload.
+    pub config_path: PathBuf,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Resolves secrets.
+    pub secrets: Arc<dyn Secrets>,
+    /// True to reload when files change.
+    pub watch: bool,
+}
+
+/// How sources and sinks are, for the API.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Status {
+    pub(crate) sources: BTreeMap<SmolStr, watch::Receiver<SourceStatus>>,
+    pub(crate) sinks: Vec<SmolStr>,
+}
+
+/// A running railwatch.
+#[derive(Debug)]
+pub struct Host {
+    address: SocketAddr,
+    supervisor: Supervisor,
+    /// Stops what brings work: sources, the listener, the ticker, the watcher.
+    inlets: CancellationToken,
+    /// Stops what takes work away: deliveries.
+    outlets: CancellationToken,
+    core: CoreHandle,
+    journal: Journal,
+    threads: Vec<(&'static str, JoinHandle<()>)>,
+    metrics: Arc<Metrics>,
+    reloads: mpsc::Sender<Reload>,
+}
+
+/// What a stopped railwatch did.
+#[derive(Debug, Default)]
+pub struct Farewell {
+    /// Tasks that did not stop in time.
+    pub unfinished: Vec<String>,
+    /// Payments that were accepted.
+    pub accepted: u64,
+    /// The last journal position.
+    pub seq: i64,
+}
+
+impl Host {
+    /// Opens the store, recovers, and starts everything that the configuration names.
+    pub async fn start(loaded: Loaded, options: HostOptions) -> anyhow::Result<Self> {
+        let HostOptions { clock, .. } = &options;
+        let clock = clock.clone();
+        let config = Arc::new(loaded.config.clone());
+        let metrics = Arc::new(Metrics::new());
+        let supervisor = Supervisor::default();
+        let store_path = loaded.base_dir.join(&config.store.path);
+        let listener = http::bind(config.http.listen.0).await?;
+        let address = listener.local_addr()?;
+        let mut store = open_store(&store_path, &config)?;
+
+        let number = store.generations(1)?.first().map_or(1, |last| last.number + 1);
+        let generation = generation::build_or_fail(&loaded, number)?;
+        metrics.generation.set(i64::try_from(number).unwrap_or(i64::MAX));
+        let mut secret = [0; 16];
+        getrandom::fill(&mut secret).context("the system gives no random numbers")?;
+        let (engine, recovered) = recovery::recover(&mut store, secret, generation, &config, clock.now())?;
+        tracing::info!(
+            subjects = recovered.subjects,
+            reapplied = recovered.reapplied,
+            seq = recovered.applied,
+            unreadable = recovered.unreadable,
+            "recovered"
+        );
+
+        let (journal, store_commands) = Journal::new();
+        let (core, core_commands) = CoreHandle::new();
+        let (intake, submissions) = mpsc::channel(config.limits.intake_deliveries as usize);
+        let (inlets, outlets) = (CancellationToken::new(), CancellationToken::new());
+        let (status_sender, status) = watch::channel(Status::default());
+        let prices = Arc::new(Prices::fixed(&config.prices, clock.now()));
+        let mounts = Mounts::default();
+        let edges = Edges {
+            supervisor: supervisor.clone(),
+            intake,
+            mounts: Arc::new(mounts.clone()),
+            clock: clock.clone(),
+            secrets: options.secrets.clone(),
+            journal: journal.clone(),
+            metrics: metrics.clone(),
+            inlets: inlets.clone(),
+            outlets: outlets.clone(),
+            status: status_sender,
+            link: config.http.public_url.as_ref().map(|url| url.0.trim_end_matches('/').to_owned()),
+            sources: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+        };
+        let planned = edges.plan(&loaded).map_err(|(section, error)| {
+            anyhow::anyhow!(loaded.report(vec![loaded.diagnose(&section, &error)]).render(false))
+        })?;
+        let interrupted =
+            journal::settle_interrupted(&mut store, &*clock, |sink| planned.is_idempotent(sink))?;
+        if interrupted > 0 {
+            tracing::warn!(interrupted, "deliveries were cut short when railwatch last ended");
+        }
+
+        let keeper = store.wal_keeper()?;
+        supervisor.spawn("wal keeper", keep_wal_short(keeper, outlets.clone()));
+        let (appended_sender, appended) = mpsc::channel(8);
+        let threads = vec![
+            spawn_store(store, store_commands, appended_sender, &journal, &metrics)?,
+            spawn_core(Core {
+                engine,
+                config: config.clone(),
+                prices: prices.clone(),
+                clock: clock.clone(),
+                journal: journal.clone(),
+                metrics: metrics.clone(),
+                submissions,
+                commands: core_commands,
+                appended,
+                checkpoint_every: CHECKPOINT_EVERY,
+                applied: recovered.applied,
+            })?,
+        ];
+
+        let (reload_sender, reloads) = mpsc::channel(4);
+        let api = api::Api {
+            core: core.clone(),
+            metrics: metrics.clone(),
+            store_path: Arc::from(store_path),
+            status,
+            reload: reload_sender.clone(),
+            journal: journal.clone(),
+            clock: clock.clone(),
+        };
+        supervisor.spawn("http", http::serve(listener, api::router(api), mounts, inlets.clone()));
+        supervisor.spawn("ticker", tick(core.clone(), inlets.clone()));
+        supervisor.spawn(
+            "maintenance",
+            maintain(journal.clone(), clock.clone(), config.store.retain.0, inlets.clone()),
+        );
+        if options.watch {
+            let paths = loaded.files.clone();
+            supervisor.spawn("watcher", reload::watch(paths, reload_sender.clone(), inlets.clone()));
+        }
+        let reloader = reload::Reloader {
+            options,
+            core: core.clone(),
+            journal: journal.clone(),
+            prices,
+            metrics: metrics.clone(),
+            edges,
+            running: loaded,
+            number,
+            cancel: inlets.clone(),
+        };
+        let started = reloader.begin(planned).await;
+        supervisor.spawn("reloader", started.run(reloads));
+        Ok(Self {
+            address,
+            supervisor,
+            inlets,
+            outlets,
+            core,
+            journal,
+            threads,
+            metrics,
+            reloads: reload_sender,
+        })
+    }
+
+    /// The address that the listener got.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Payments that were accepted since the start.
+    pub fn accepted(&self) -> u64 {
+        self.metrics.accepted_total()
+    }
+
+    /// Payments that were received and are accounted for: accepted or recognized as repeats.
+    pub fn processed(&self) -> u64 {
+        self.metrics.processed_total()
+    }
+
+    /// The first `limit` agents in this order.
+    pub async fn agents(&self, sort: SortBy, limit: usize) -> Vec<SubjectView> {
+        self.core.look(move |engine| engine.agents(sort, limit)).await.unwrap_or_default()
+    }
+
+    /// The open alerts.
+    pub async fn open_alerts(&self) -> Vec<Alert> {
+        self.core.look(Engine::open_alerts).await.unwrap_or_default()
+    }
+
+    /// Reads the configuration again; the outcome is logged.
+    pub async fn reload(&self, by: &str) {
+        let wish = Reload { by: SmolStr::new(by), done: None };
+        if self.reloads.send(wish).await.is_err() {
+            tracing::debug!("too late to reload");
+        }
+    }
+
+    /// Stops everything, in the order in which payments flow; nothing that was acknowledged is lost.
+    pub async fn stop(self) -> Farewell {
+        let Self { supervisor, inlets, outlets, core, journal, threads, metrics, .. } = self;
+        inlets.cancel();
+        drop(core);
+        let mut unfinished = Vec::new();
+        let mut threads = threads.into_iter().rev();
+        // The core ends when its last source and its last asker are gone.
+        if let Some(thread) = threads.next() {
+            unfinished.extend(join(thread, GRACE).await);
+        }
+        outlets.cancel();
+        unfinished.extend(supervisor.wait(GRACE).await);
+        drop(journal);
+        for thread in threads {
+            unfinished.extend(join(thread, GRACE).await);
+        }
+        Farewell { unfinished, accepted: metrics.accepted_total(), seq: metrics.journal_seq.get() }
+    }
+}
+
+fn open_store(path: &std::path::Path, config: &crate::config::Config) -> anyhow::Result<Store> {
+    let rejects_max = config.limits.reject_rows;
+    Ok(Store::open(path, &StoreOptions { rejects_max, ..StoreOptions::default() })?)
+}
+
+fn spawn_store(
+    store: Store,
+    commands: mpsc::Receiver<journal::Command>,
+    appended: mpsc::Sender<journal::Appended>,
+    journal: &Journal,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(&'static str, JoinHandle<()>)> {
+    let (outbox, metrics) = (journal.outbox.clone(), metrics.clone());
+    let run = move || journal::run(store, commands, &appended, &outbox, &metrics);
+    Ok(("store", std::thread::Builder::new().name("store".to_owned()).spawn(run)?))
+}
+
+fn spawn_core(core: Core) -> anyhow::Result<(&'static str, JoinHandle<()>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let run = move || runtime.block_on(core.run());
+    Ok(("core", std::thread::Builder::new().name("core".to_owned()).spawn(run)?))
+}
+
+/// Waits for a thread, at most for `grace`; its name if it did not end well.
+async fn join((name, thread): (&'static str, JoinHandle<()>), grace: Duration) -> Option<String> {
+    let joined = tokio::task::spawn_blocking(move || thread.join());
+    match tokio::time::timeout(grace, joined).await {
+        Ok(Ok(Ok(()))) => None,
+        Ok(_) => Some(format!("{name} (panicked)")),
+        Err(_) => Some(name.to_owned()),
+    }
+}
+
+async fn tick(core: CoreHandle, cancel: CancellationToken) {
+    let mut interval = tokio::time::interval(TICK_EVERY);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return,
+            _ = interval.tick() => {
+                if !core.send(Command::Tick).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Copies the write-ahead log back into the file while appends go on, so that none of them has to.
+async fn keep_wal_short(mut keeper: WalKeeper, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(KEEP_WAL_EVERY) => {}
+        }
+        let kept = tokio::task::spawn_blocking(move || (keeper.checkpoint(), keeper)).await;
+        let Ok((result, returned)) = kept else { return };
+        if let Err(error) = result {
+            tracing::warn!(%error, "the write-ahead log cannot be copied back yet");
+        }
+        keeper = returned;
+    }
+}
+
+/// Deletes what is older than people want to keep, a little at a time.
+async fn maintain(journal: Journal, clock: Arc<dyn Clock>, retain: Duration, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(MAINTAIN_EVERY) => {}
+        }
+        let before = clock.now().before(retain);
+        let done = journal.run(move |store| {
+            store.forget_batches(before, MAINTAIN_ROWS)?;
+            store.forget_outbox(before, MAINTAIN_ROWS)?;
+            store.forget_audit(before, MAINTAIN_ROWS)?;
+            store.forget_alerts(before, MAINTAIN_ROWS)?;
+            store.purge_subjects(MAINTAIN_ROWS)?;
+            store.shrink(MAINTAIN_ROWS)
+        });
+        if let Some(Err(error)) = done.await {
+            tracing::error!(%error, "old data cannot be deleted");
+        }
+    }
+}
