@@ -6,14 +6,15 @@ use railwatch_model::Occasion;
 use railwatch_plugin::sink::{DeliveryError, Receipt};
 
 use super::parse_retry_after;
-use crate::testing::{HttpPeer, Reply, at, deliver, notice, reply, sink};
+use crate::testing::{HttpPeer, Reply, URL_TABLE, at, deliver, notice, reply, sink};
 
 const PATH: &str = "/services/T0/B0/s3cr3t-path";
 
 fn outcome(answer: Reply) -> Result<Receipt, DeliveryError> {
     let peer = HttpPeer::play(vec![answer]);
-    let table = format!("url = {:?}\ntimeout = \"300ms\"", peer.url(PATH));
-    let result = deliver(&*sink("slack", &table, &[]), &notice(Occasion::Opened), None);
+    let table = format!("{URL_TABLE}\ntimeout = \"300ms\"");
+    let slack = sink("slack", &table, &[("URL", &peer.url(PATH))]);
+    let result = deliver(&*slack, &notice(Occasion::Opened), None);
     if let Err(error) = &result {
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains("s3cr3t") && !shown.contains("http://"), "{shown}");
@@ -94,7 +95,7 @@ fn a_peer_that_is_not_there_is_asked_again() {
     let peer = HttpPeer::play(Vec::new());
     let url = peer.url(PATH);
     drop(peer);
-    let error = deliver(&*sink("slack", &format!("url = {url:?}"), &[]), &notice(Occasion::Opened), None);
+    let error = deliver(&*sink("slack", URL_TABLE, &[("URL", &url)]), &notice(Occasion::Opened), None);
     match error {
         Err(DeliveryError::Retry { reason, .. }) => {
             assert!(!reason.contains("s3cr3t"), "{reason}");
