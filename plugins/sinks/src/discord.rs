@@ -6,13 +6,14 @@ use async_trait::async_trait;
 use railwatch_model::SmolStr;
 use railwatch_plugin::config::{ConfigError, Span, parse};
 use railwatch_plugin::registry::SinkPlugin;
+use railwatch_plugin::secret::SecretRef;
 use railwatch_plugin::sink::{DeliveryError, Dispatch, Receipt, Sink, SinkBuild};
 use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use toml::Table;
 
-use crate::endpoint::{SecretUrl, Vault, hidden_part};
+use crate::endpoint::{Vault, hidden_part};
 use crate::http::{Peer, RETRY_AFTER_MAX, TIMEOUT};
 use crate::message::{Message, Part};
 use crate::text::{fit, join_within, markdown_char, plain_char};
@@ -44,7 +45,7 @@ const FOOTER_CHARS_MAX: usize = 300;
 #[serde(deny_unknown_fields)]
 struct DiscordConfig {
     /// The webhook's URL, a secret: `{ env = "DISCORD_WEBHOOK_URL" }` or `{ file = "…" }`.
-    url: SecretUrl,
+    url: SecretRef,
     /// How long one delivery may take, from connect to answer.
     #[serde(default = "timeout")]
     timeout: Span,
@@ -56,7 +57,7 @@ fn timeout() -> Span {
 
 #[derive(Debug)]
 struct Discord {
-    url: SecretUrl,
+    url: SecretRef,
     vault: Vault,
     peer: Peer,
 }
@@ -136,7 +137,7 @@ pub(crate) mod tests {
     use railwatch_model::Occasion;
 
     use super::*;
-    use crate::testing::{HttpPeer, OCCASIONS, deliver, hostile, notice, reply, sink};
+    use crate::testing::{HttpPeer, OCCASIONS, URL_TABLE, deliver, hostile, notice, reply, sink};
 
     #[track_caller]
     pub(crate) fn check_embed(body: &Value) {
@@ -170,7 +171,7 @@ pub(crate) mod tests {
     #[test]
     fn the_receipt_is_discords_id_and_its_wait_is_heeded() {
         let peer = HttpPeer::play(vec![reply(200, r#"{"id":"99"}"#), reply(429, r#"{"retry_after":0.25}"#)]);
-        let discord = sink("discord", &format!("url = {:?}", peer.url("/api/webhooks/1/s3cr3t")), &[]);
+        let discord = sink("discord", URL_TABLE, &[("URL", &peer.url("/api/webhooks/1/s3cr3t"))]);
         let receipt = deliver(&*discord, &notice(Occasion::Opened), None).unwrap();
         assert_eq!(receipt.reference.as_deref(), Some("99"));
         assert_eq!(peer.request().line, "POST /api/webhooks/1/s3cr3t?wait=true HTTP/1.1");

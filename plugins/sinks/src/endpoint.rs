@@ -1,10 +1,9 @@
 //! Where a sink sends to, and with what credential: URLs that are secrets, addresses that are not, tokens.
 //!
-//! A chat's webhook URL lets anyone who has it write to the channel, so it is a secret reference. A plain text is
-//! accepted only for a loopback address, which is a test peer and guards nothing.
+//! A chat's webhook URL lets anyone who has it write to the channel, so it is always a reference to a secret, even
+//! for a test peer: there is then no text in a configuration that an error or a log could show.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
 use railwatch_plugin::config::ConfigError;
@@ -12,64 +11,10 @@ use railwatch_plugin::secret::{Secret, SecretRef, Secrets};
 use railwatch_plugin::sink::{DeliveryError, SinkBuild};
 use reqwest::Url;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::http::is_loopback;
-
-/// A URL that is a secret: `{ env = "NAME" }`, `{ file = "/run/secrets/name" }`, or a plain loopback URL for tests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum SecretUrl {
-    /// A reference, resolved at every delivery.
-    Reference(SecretRef),
-    /// A peer on this machine.
-    Loopback(Url),
-}
-
-impl<'de> Deserialize<'de> for SecretUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = SecretUrl;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("{ env = \"NAME\" } or { file = \"/run/secrets/name\" }")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<SecretUrl, E> {
-                // The text may be the secret itself, so the message must not repeat it.
-                match Url::parse(text) {
-                    Ok(url) if is_loopback(&url) && is_http(&url) => Ok(SecretUrl::Loopback(url)),
-                    _ => Err(E::custom(
-                        "this URL is a secret: write { env = \"NAME\" } or { file = \"/run/secrets/name\" } \
-                         (a plain text may only name a loopback peer)",
-                    )),
-                }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretUrl, A::Error> {
-                SecretRef::deserialize(MapAccessDeserializer::new(map)).map(SecretUrl::Reference)
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
-}
-
-impl JsonSchema for SecretUrl {
-    fn schema_name() -> Cow<'static, str> {
-        "SecretUrl".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let reference = generator.subschema_for::<SecretRef>();
-        let loopback = r"^https?://(localhost|127\.|\[::1\])";
-        json_schema!({
-            "description": "A secret URL: { env = \"NAME\" } or { file = \"…\" }; plain only for loopback peers.",
-            "anyOf": [reference, { "type": "string", "pattern": loopback }]
-        })
-    }
-}
 
 /// An address that is not a secret, such as `https://alertmanager.internal:9093`. It may carry no user or password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,11 +36,14 @@ impl<'de> Deserialize<'de> for Address {
 
 impl JsonSchema for Address {
     fn schema_name() -> Cow<'static, str> {
-        "Address".into()
+        "HttpAddress".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^https?://", "description": "an http or https address" })
+        json_schema!({
+            "type": "string", "pattern": "^https?://", "x-railwatch": "url",
+            "description": "an http:// or https:// address without user and password"
+        })
     }
 }
 
@@ -134,12 +82,12 @@ impl Vault {
     }
 
     /// Checks a secret URL when the sink is built.
-    pub(crate) fn check_url(&self, key: &str, url: &SecretUrl) -> Result<Url, ConfigError> {
+    pub(crate) fn check_url(&self, key: &str, url: &SecretRef) -> Result<Url, ConfigError> {
         self.read_url(url).map_err(|reason| ConfigError::new(key, reason))
     }
 
     /// The URL of a delivery.
-    pub(crate) fn url(&self, url: &SecretUrl) -> Result<Url, DeliveryError> {
+    pub(crate) fn url(&self, url: &SecretRef) -> Result<Url, DeliveryError> {
         self.read_url(url).map_err(not_now)
     }
 
@@ -153,15 +101,12 @@ impl Vault {
         self.read_text(reference).map_err(not_now)
     }
 
-    fn read_url(&self, url: &SecretUrl) -> Result<Url, String> {
-        let reference = match url {
-            SecretUrl::Loopback(url) => return Ok(url.clone()),
-            SecretUrl::Reference(reference) => reference,
-        };
+    /// Secret URLs are https; plain http is for a peer on this machine.
+    fn read_url(&self, reference: &SecretRef) -> Result<Url, String> {
         let text = self.read_text(reference)?;
-        let parsed = Url::parse(&text).map_err(|error| format!("the secret is not a URL: {error}"))?;
-        if parsed.scheme() == "https" || (is_http(&parsed) && is_loopback(&parsed)) {
-            return Ok(parsed);
+        let url = Url::parse(&text).map_err(|error| format!("the secret is not a URL: {error}"))?;
+        if url.scheme() == "https" || (is_http(&url) && is_loopback(&url)) {
+            return Ok(url);
         }
         Err("the secret is not an https:// URL".to_owned())
     }
@@ -193,30 +138,26 @@ fn is_http(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug, Deserialize)]
-    struct Urls {
-        url: SecretUrl,
-    }
-
-    fn read(text: &str) -> Result<SecretUrl, String> {
-        toml::from_str::<Urls>(text).map(|urls| urls.url).map_err(|error| error.message().to_owned())
-    }
+    use crate::testing::build_with;
 
     #[test]
-    fn a_webhook_url_is_a_reference() {
-        let env = SecretUrl::Reference(SecretRef::Env("HOOK".to_owned()));
-        assert_eq!(read(r#"url = { env = "HOOK" }"#), Ok(env));
-        assert!(matches!(read(r#"url = "http://127.0.0.1:9/x""#), Ok(SecretUrl::Loopback(_))));
-        assert!(matches!(read(r#"url = "http://[::1]:9/x""#), Ok(SecretUrl::Loopback(_))));
-        for wrong in [
-            "https://hooks.slack.com/services/T0/B0/topsecret",
-            "http://127.0.0.1.evil.example/topsecret",
-            "http://localhost@evil.example/topsecret",
-            "topsecret",
+    fn a_secret_url_is_https_or_on_this_machine_and_never_shown() {
+        for (url, accepted) in [
+            ("https://hooks.slack.com/services/T0/B0/topsecret", true),
+            ("http://127.0.0.1:9/topsecret", true),
+            ("http://[::1]:9/topsecret", true),
+            ("http://localhost:9/topsecret", true),
+            ("http://127.0.0.1.evil.example/topsecret", false),
+            ("http://localhost@evil.example/topsecret", false),
+            ("ftp://127.0.0.1/topsecret", false),
+            ("topsecret", false),
         ] {
-            let error = read(&format!("url = {wrong:?}")).unwrap_err();
-            assert!(error.contains("env =") && !error.contains("topsecret"), "{error}");
+            let vault = Vault::of(&build_with(&[("HOOK", url)], std::path::PathBuf::new()));
+            let checked = vault.check_url("url", &SecretRef::Env("HOOK".to_owned()));
+            assert_eq!(checked.is_ok(), accepted, "{url}");
+            if let Err(error) = checked {
+                assert!(error.path == "url" && !error.to_string().contains("topsecret"), "{error}");
+            }
         }
     }
 

@@ -76,7 +76,12 @@ impl Sink for FileSink {
 fn append(path: &Path, line: &[u8]) -> io::Result<()> {
     let is_new = !path.exists();
     let mut file = open(path)?;
-    let len = file.metadata()?.len();
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        // A pipe or a device cannot be synced, so it can give no receipt.
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let len = metadata.len();
     let mut bytes = Vec::with_capacity(line.len() + 1);
     if len > 0 && last_byte(&mut file)? != b'\n' {
         bytes.push(b'\n');
@@ -151,6 +156,14 @@ mod tests {
         assert_eq!(lines(&old).len(), 1);
         assert_eq!(lines(&path)[0], "{\"torn");
         assert!(serde_json::from_str::<Notice>(&lines(&path)[1]).is_ok());
+    }
+
+    #[test]
+    fn a_device_gives_no_receipt() {
+        let sink = build(&toml::from_str("path = \"/dev/null\"").unwrap(), &build_with(&[], PathBuf::new()))
+            .unwrap();
+        let error = deliver(&*sink, &notice(Occasion::Opened), None).unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
     }
 
     #[test]

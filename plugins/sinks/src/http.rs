@@ -96,12 +96,7 @@ impl Peer {
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| parse_retry_after(text, self.clock.now()));
-        let body = match read_capped(response).await {
-            Ok(body) => body,
-            // The status is the peer's word; a body that breaks off after it takes nothing back.
-            Err(error) if error.is_timeout() && status.is_success() => Vec::new(),
-            Err(error) => return Err(self.no_answer(&error)),
-        };
+        let body = read_capped(response).await;
         Ok(Answer { status, retry_after, body })
     }
 
@@ -180,14 +175,16 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-async fn read_capped(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+/// The start of the body. The status is the peer's word and has been read: a body that breaks off or never comes takes
+/// nothing back, and asking again would tell people twice.
+async fn read_capped(mut response: Response) -> Vec<u8> {
     let mut body = Vec::new();
     while body.len() < ANSWER_BYTES_MAX {
-        let Some(chunk) = response.chunk().await? else { break };
+        let Ok(Some(chunk)) = response.chunk().await else { break };
         let room = ANSWER_BYTES_MAX - body.len();
         body.extend_from_slice(chunk.get(..chunk.len().min(room)).unwrap_or_default());
     }
-    Ok(body)
+    body
 }
 
 /// The innermost cause, which names what failed and never the URL (reqwest's outermost text does).

@@ -1,7 +1,8 @@
 //! PagerDuty, through Events API v2 (<https://developer.pagerduty.com/docs/events-api-v2-overview>): one PagerDuty
 //! alert per incident, opened, acknowledged and resolved with it.
 //!
-//! The incident is the `dedup_key`, so a repeated notice changes nothing.
+//! The incident is the `dedup_key`, so a repeated notice changes nothing. A test notice triggers a real alert, of the
+//! severity `info`, that a person must resolve: the events API has no other way to see whether a key works.
 
 use async_trait::async_trait;
 use railwatch_model::{Notice, Occasion, Severity};

@@ -49,7 +49,15 @@ mod tests {
     use railwatch_model::Occasion;
 
     use super::*;
-    use crate::testing::{hostile, notice};
+    use crate::testing::{OCCASIONS, hostile, notice};
+
+    #[test]
+    fn every_occasion_has_its_json() {
+        for (occasion, name) in OCCASIONS {
+            let value: serde_json::Value = serde_json::from_slice(&json(&notice(occasion)).unwrap()).unwrap();
+            insta::assert_json_snapshot!(format!("payload_{name}"), value);
+        }
+    }
 
     #[test]
     fn an_ordinary_notice_is_the_models_own_json() {

@@ -6,13 +6,14 @@
 use async_trait::async_trait;
 use railwatch_plugin::config::{ConfigError, Span, parse};
 use railwatch_plugin::registry::SinkPlugin;
+use railwatch_plugin::secret::SecretRef;
 use railwatch_plugin::sink::{DeliveryError, Dispatch, Receipt, Sink, SinkBuild};
 use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use toml::Table;
 
-use crate::endpoint::{SecretUrl, Vault, hidden_part};
+use crate::endpoint::{Vault, hidden_part};
 use crate::http::{Peer, TIMEOUT};
 use crate::message::{Message, Part};
 use crate::text::{fit, mrkdwn, slack_char};
@@ -42,7 +43,7 @@ const FALLBACK_CHARS_MAX: usize = 600;
 #[serde(deny_unknown_fields)]
 struct SlackConfig {
     /// The webhook's URL, a secret: `{ env = "SLACK_WEBHOOK_URL" }` or `{ file = "…" }`.
-    url: SecretUrl,
+    url: SecretRef,
     /// How long one delivery may take, from connect to answer.
     #[serde(default = "timeout")]
     timeout: Span,
@@ -54,7 +55,7 @@ fn timeout() -> Span {
 
 #[derive(Debug)]
 struct Slack {
-    url: SecretUrl,
+    url: SecretRef,
     vault: Vault,
     peer: Peer,
 }
@@ -149,7 +150,7 @@ fn verbatim(text: &str) -> Value {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::testing::{HttpPeer, OCCASIONS, deliver, hostile, notice, reply, sink};
+    use crate::testing::{HttpPeer, OCCASIONS, URL_TABLE, deliver, hostile, notice, reply, sink};
     use railwatch_model::Occasion;
 
     #[test]
@@ -167,7 +168,7 @@ pub(crate) mod tests {
     #[test]
     fn a_notice_is_posted_once_to_the_webhook() {
         let peer = HttpPeer::play(vec![reply(200, "ok")]);
-        let slack = sink("slack", &format!("url = {:?}", peer.url("/services/T0/B0/s3cr3t")), &[]);
+        let slack = sink("slack", URL_TABLE, &[("URL", &peer.url("/services/T0/B0/s3cr3t"))]);
         assert_eq!(deliver(&*slack, &notice(Occasion::Opened), None), Ok(Receipt::default()));
         let request = peer.request();
         assert_eq!(request.line, "POST /services/T0/B0/s3cr3t HTTP/1.1");
@@ -178,7 +179,7 @@ pub(crate) mod tests {
     #[test]
     fn an_error_quotes_slack_and_hides_the_url() {
         let peer = HttpPeer::play(vec![reply(404, "no_service for /services/T0/B0/s3cr3t")]);
-        let slack = sink("slack", &format!("url = {:?}", peer.url("/services/T0/B0/s3cr3t")), &[]);
+        let slack = sink("slack", URL_TABLE, &[("URL", &peer.url("/services/T0/B0/s3cr3t"))]);
         let error = deliver(&*slack, &notice(Occasion::Opened), None).unwrap_err();
         assert_eq!(error, DeliveryError::Rejected("HTTP 404: no_service for /•••".to_owned()));
     }

@@ -6,13 +6,14 @@ use async_trait::async_trait;
 use railwatch_model::{Occasion, Severity};
 use railwatch_plugin::config::{ConfigError, Span, parse};
 use railwatch_plugin::registry::SinkPlugin;
+use railwatch_plugin::secret::SecretRef;
 use railwatch_plugin::sink::{DeliveryError, Dispatch, Receipt, Sink, SinkBuild};
 use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use toml::Table;
 
-use crate::endpoint::{SecretUrl, Vault, hidden_part};
+use crate::endpoint::{Vault, hidden_part};
 use crate::http::{Peer, TIMEOUT};
 use crate::message::{Message, Part};
 use crate::text::{fit, plain_char};
@@ -39,7 +40,7 @@ const BODY_BYTES_MAX: usize = 28 * 1024;
 #[serde(deny_unknown_fields)]
 struct TeamsConfig {
     /// The workflow's URL, a secret (it is signed): `{ env = "TEAMS_WORKFLOW_URL" }` or `{ file = "…" }`.
-    url: SecretUrl,
+    url: SecretRef,
     /// How long one delivery may take, from connect to answer.
     #[serde(default = "timeout")]
     timeout: Span,
@@ -51,7 +52,7 @@ fn timeout() -> Span {
 
 #[derive(Debug)]
 struct Teams {
-    url: SecretUrl,
+    url: SecretRef,
     vault: Vault,
     peer: Peer,
 }
@@ -171,7 +172,7 @@ fn tone(message: &Message) -> &'static str {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::testing::{HttpPeer, OCCASIONS, deliver, hostile, notice, reply, sink};
+    use crate::testing::{HttpPeer, OCCASIONS, URL_TABLE, deliver, hostile, notice, reply, sink};
 
     /// Adaptive Cards 1.4: known elements only, non-empty runs, web links only, within Teams' size.
     #[track_caller]
@@ -212,8 +213,8 @@ pub(crate) mod tests {
     fn the_workflow_accepts_with_202_and_its_signature_is_never_shown() {
         let refusal = "bad signature s3cr3t-sig";
         let peer = HttpPeer::play(vec![reply(202, ""), reply(401, refusal)]);
-        let table = format!("url = {:?}", peer.url("/workflows/w/paths/invoke?api-version=1&sig=s3cr3t-sig"));
-        let teams = sink("teams", &table, &[]);
+        let url = peer.url("/workflows/w/paths/invoke?api-version=1&sig=s3cr3t-sig");
+        let teams = sink("teams", URL_TABLE, &[("URL", &url)]);
         assert_eq!(deliver(&*teams, &notice(Occasion::Opened), None), Ok(Receipt::default()));
         let error = deliver(&*teams, &notice(Occasion::Opened), None).unwrap_err();
         assert_eq!(error, DeliveryError::Rejected("HTTP 401: bad signature •••".to_owned()));

@@ -31,6 +31,9 @@ pub(crate) const OCCASIONS: [(Occasion, &str); 6] = [
 pub(crate) const HOSTILE: &str = "<!channel> @channel @here <script>alert(1)</script> *b* _i_ ~s~ `c` \
      [x](https://evil.example) <@U123> ||spoiler|| \u{202e}drowssap\u{202c} \u{1b}[31m \u{200b}& \"q\" 'a' \\ \r\nSubject: x";
 
+/// The table of a sink whose URL is the secret `URL`.
+pub(crate) const URL_TABLE: &str = "url = { env = \"URL\" }";
+
 pub(crate) fn at(text: &str) -> Timestamp {
     Timestamp::parse(text).unwrap()
 }

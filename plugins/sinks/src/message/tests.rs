@@ -65,6 +65,21 @@ fn advice_follows_what_happened() {
 }
 
 #[test]
+fn evidence_is_said_as_chance() {
+    for (nats, says) in [
+        (0.0, None),
+        (5.0, Some("98 % likely real; by chance once in 148 agent-days")),
+        (31.0, Some("98 % likely real; practically never by chance")),
+        (f64::MAX, Some("98 % likely real; practically never by chance")),
+    ] {
+        let mut notice = notice(Occasion::Opened);
+        notice.alerts[0].signal.as_mut().unwrap().evidence = nats;
+        let lines = Message::of(&notice).parts[0].evidence.clone();
+        assert_eq!(lines.iter().find(|line| line.contains("likely")).map(String::as_str), says, "{nats}");
+    }
+}
+
+#[test]
 fn amounts_are_not_summed_over_alerts_of_one_incident() {
     let mut notice = notice(Occasion::Worsened);
     notice.alerts[1].spent_since_onset = Usd::from_cents(1_000);

@@ -88,13 +88,14 @@ pub(super) fn evidence(signal: &Signal) -> Vec<String> {
     lines
 }
 
-/// `exp(-nats)` as people say it.
+/// How often chance alone reaches so many nats: `exp(-nats)` per agent and day, since detectors calibrate their
+/// evidence to daily maxima.
 fn chance(nats: f64) -> String {
     let times = nats.min(700.0).exp();
     if times >= 1e9 {
         "practically never by chance".to_owned()
     } else {
-        format!("by chance once in {times:.0} tries")
+        format!("by chance once in {times:.0} agent-days")
     }
 }
 
