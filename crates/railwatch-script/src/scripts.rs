@@ -237,7 +237,7 @@ enum Kind {
 }
 
 /// `rule`, `score`, `rail` mark the table that they are given; `fixture` reads a file of the folder's `fixtures/`.
-fn declarations(lua: &Lua, env: &Table, file: &str, files: &Arc<Files>) -> mlua::Result<()> {
+pub(crate) fn declarations(lua: &Lua, env: &Table, file: &str, files: &Arc<Files>) -> mlua::Result<()> {
     for name in ["rule", "score", "rail"] {
         let mark = move |_: &Lua, table: Table| {
             table.raw_set(MARK, name)?;

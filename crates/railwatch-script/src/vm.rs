@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use mlua::chunk::{ChunkMode, Compiler};
 use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, LuaOptions, LuaString, StdLib, Table, Value, VmState};
 
+use crate::arena::Arena;
 use crate::error::Failure;
 use crate::limits::Limits;
-use crate::value::{self, Arena};
+use crate::value;
 
 /// Functions of the base library that a script may have, besides those of the prelude.
 pub(crate) const BASE: &[&str] = &[
@@ -140,6 +141,12 @@ impl Vm {
         let (lua, env) =
             build(&shared, memory_bytes_max, extend).map_err(|error| Failure::from_lua(&error, file))?;
         Ok(Self { lua, file: file.to_owned(), shared, env })
+    }
+
+    /// The names that the script can see.
+    #[cfg(test)]
+    pub(crate) fn environment(&self) -> &Table {
+        &self.env
     }
 
     /// Runs the script's source and returns what it returns.
