@@ -2,11 +2,11 @@ return rule {
   id = "retry-storm", severity = "high",
   about = "The same payee gets the same amount eight times in a row within five minutes: a purchase is being retried.",
   when = function(p, a, state)
-    if p.kind == "settle" and p.payee ~= nil then
-      state.run = if state.payee == p.payee and state.usd == p.usd then state.run + 1 else 1
-      state.payee, state.usd = p.payee, p.usd
-    end
-    return (state.run or 0) >= 8 and a:count("5m", "payee", state.payee) >= 8
+    if p.kind ~= "settle" then return (state.run or 0) >= 8 and a:count("5m") >= 8 end
+    local payee = string.sub(p.payee or "", 1, 100)
+    state.run = if state.payee == payee and state.usd == p.usd then state.run + 1 else 1
+    state.payee, state.usd = payee, p.usd
+    return state.run >= 8 and a:count("5m", "payee", p.payee) >= 8
   end,
   why = function(p, a, state) return `{a.id} paid {state.payee} the same {state.usd} {state.run} times in a row` end,
   tests = {

@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_lists_are_what_the_sandbox_has() {
-        let vm = Vm::new("x.lua", &Limits::default(), 8 << 20, |lua, env| {
+        let vm = Vm::new("x.lua", &Limits::default(), |lua, env| {
             crate::scripts::declarations(lua, env, "x.lua", &std::sync::Arc::default())
         })
         .unwrap();
@@ -175,7 +175,7 @@ mod tests {
         check("rule", RULE, rule::KEYS.iter().copied());
         check("score", SCORE, score::KEYS.iter().copied());
         check("rail", RAIL, rail::KEYS.iter().copied());
-        check("payment", PAYMENT, view::PAYMENT_FIELDS.iter().copied().chain(["label"]));
+        check("payment", PAYMENT, view::PAYMENT_FIELDS.iter().copied().chain(["label", "spender"]));
         let agent = view::AGENT_FIELDS.iter().chain(view::AGENT_METHODS).chain(view::KINDS);
         check("agent", AGENT, agent.copied());
         check("decoded", DECODED, payment::FIELDS.iter().copied());
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_methods_of_the_views_are_the_listed_ones() {
-        let vm = Vm::new("x.lua", &Limits::default(), 8 << 20, |_, _| Ok(())).unwrap();
+        let vm = Vm::new("x.lua", &Limits::default(), |_, _| Ok(())).unwrap();
         let views = view::Views::new(&vm).unwrap();
         let expected: BTreeSet<String> =
             view::AGENT_METHODS.iter().chain(view::KINDS).map(|name| (*name).to_owned()).collect();

@@ -127,7 +127,6 @@ impl Vm {
     pub(crate) fn new(
         file: &str,
         limits: &Limits,
-        memory_bytes_max: usize,
         extend: impl FnOnce(&Lua, &Table) -> mlua::Result<()>,
     ) -> Result<Self, Failure> {
         let shared = Arc::new(Shared {
@@ -138,8 +137,7 @@ impl Vm {
             window_asked: AtomicU64::new(0),
             window_max: AtomicU64::new(u64::MAX),
         });
-        let (lua, env) =
-            build(&shared, memory_bytes_max, extend).map_err(|error| Failure::from_lua(&error, file))?;
+        let (lua, env) = build(&shared, extend).map_err(|error| Failure::from_lua(&error, file))?;
         Ok(Self { lua, file: file.to_owned(), shared, env })
     }
 
@@ -200,7 +198,6 @@ impl Vm {
 
 fn build(
     shared: &Arc<Shared>,
-    memory_bytes_max: usize,
     extend: impl FnOnce(&Lua, &Table) -> mlua::Result<()>,
 ) -> mlua::Result<(Lua, Table)> {
     let lua = Lua::new_with(StdLib::TABLE | StdLib::STRING | StdLib::MATH, LuaOptions::default())?;
@@ -227,6 +224,6 @@ fn build(
     let meter = Arc::clone(shared);
     lua.set_interrupt(move |_| meter.meter.step());
     lua.gc_collect()?;
-    lua.set_memory_limit(memory_bytes_max)?;
+    lua.set_memory_limit(shared.limits.memory_bytes_max)?;
     Ok((lua, library))
 }

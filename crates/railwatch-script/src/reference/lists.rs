@@ -93,6 +93,11 @@ pub(super) const PAYMENT: &[Entry] = &[
         "How the agent was found: `explicit`, `mapped`, `linked`, `source_default`, `unmapped`.",
     ),
     Entry("label", "(self: Payment, key: string) -> string?", "A label of the payment."),
+    Entry(
+        "spender",
+        "(self: Payment, scheme: string) -> string?",
+        "An identity of the spender, such as `evm.address`.",
+    ),
 ];
 
 pub(super) const AGENT: &[Entry] = &[
@@ -263,7 +268,7 @@ pub(super) const FUNCTIONS: &[Entry] = &[
     Entry(
         "spend",
         "(agent: string, amount: Money, options: Feed?) -> Fed",
-        "Payments for a test: `{ every, times, after, payee, rail, task, session, resource, via }`.",
+        "Payments for a test: `{ every, times, after, payee, rail, task, session, resource, source, via }`.",
     ),
     Entry("declined", "(agent: string, amount: Money, options: Feed?) -> Fed", "Declined attempts."),
     Entry("refund", "(agent: string, amount: Money, options: Feed?) -> Fed", "Refunds."),

@@ -50,7 +50,7 @@ fn feed(
     feed: &mut Vec<(Subject, Payment)>,
 ) -> Result<(), String> {
     const OPTIONS: &[&str] =
-        &["after", "every", "payee", "rail", "resource", "session", "task", "times", "via"];
+        &["after", "every", "payee", "rail", "resource", "session", "source", "task", "times", "via"];
     let wrong = |error: mlua::Error| format!("feed: {}", message_of(&error));
     let lift = |error: ScriptError| error.message;
     let kind = match item.raw_get::<String>("feed").map_err(wrong)?.as_str() {
@@ -89,6 +89,7 @@ fn feed(
         payment.kind = kind;
         payment.agent = Some(agent.clone());
         payment.agent_via = Some(via(text("via")?.as_deref())?);
+        payment.source = text("source")?.unwrap_or_default();
         payment.payee = text("payee")?;
         payment.task = text("task")?;
         payment.session = text("session")?;
