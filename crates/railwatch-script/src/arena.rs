@@ -37,7 +37,8 @@ impl Arena {
 
     /// Begins a call: amounts of the one before it are forgotten.
     pub(crate) fn begin(&self) {
-        if self.dirty.swap(false, Relaxed) {
+        if self.dirty.load(Relaxed) {
+            self.dirty.store(false, Relaxed);
             let mut amounts = self.lock();
             amounts.of_call.clear();
             let n_constants = amounts.constants.len();

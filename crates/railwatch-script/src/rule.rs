@@ -83,15 +83,8 @@ impl Rule {
         let when = spec.require("when", "a function(p, a, state)")?;
         let why = spec.get("why", "a function(p, a, state)")?;
         let scope = scope(&spec)?;
-        spec.get::<String>("about", "a text")?;
         let views = Views::new(vm).map_err(|error| ScriptError::new(&vm.file, message_of(&error)))?;
-        let counters = Counters::new(
-            &vm.file,
-            info.id.clone(),
-            ScriptKind::Rule,
-            info.shadow,
-            vm.shared.limits.errors_max,
-        );
+        let counters = Counters::new(&spec, info.id.clone(), ScriptKind::Rule, vm.shared.limits.errors_max)?;
         Ok(Self { info, counters, scope, vm: Arc::clone(vm), views, when, why })
     }
 

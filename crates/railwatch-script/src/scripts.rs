@@ -10,6 +10,7 @@ use std::time::Duration;
 use mlua::{Lua, Table, Value};
 use railwatch_plugin::decode::Decoder;
 use railwatch_plugin::history::HistoryNeed;
+use railwatch_plugin::rules::RuleInfo;
 use railwatch_plugin::score::Scorer;
 use smol_str::SmolStr;
 
@@ -116,6 +117,11 @@ impl Scripts {
         let scores = self.scores.values().map(|score| &score.counters);
         let rails = self.decoders.values().map(|decoder| &decoder.counters);
         rules.chain(scores).chain(rails).cloned().collect()
+    }
+
+    /// What the engine will be told of the rules, in evaluation order.
+    pub fn rules(&self) -> impl Iterator<Item = &RuleInfo> {
+        self.rules.iter().map(|rule| &rule.info)
     }
 
     /// The rules, for the engine. They keep counting into [`Scripts::status_handle`].
