@@ -134,6 +134,32 @@ fn main() {
         });
         report(&format!("rule: {file}"), cost, compiled);
     }
+    hostile(&case);
+}
+
+/// How long the worst of the hostile scripts runs under the default limits; the deadline is 50 ms.
+fn hostile(case: &Case<'_>) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile");
+    let mut took = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("the corpus can be read") {
+        let path = entry.expect("the corpus can be read").path();
+        let body = std::fs::read_to_string(&path).expect("the corpus can be read");
+        let text = format!(
+            "local function attack(p, a, state)\n{body}\nend\nreturn rule {{ id = \"h\", when = function(p, a, state) \
+             if a.id ~= \"tester\" then return attack(p, a, state) end return false end, \
+             tests = {{ {{ \"quiet\", feed = spend(\"tester\", usd(1)), expect = quiet }} }} }}"
+        );
+        let files = railwatch_script::Files::from([("h.lua".into(), text)]);
+        let mut rules = Scripts::load(&files, &Limits::default()).expect("the corpus loads").into_rule_set();
+        let started = system_monotonic();
+        rules.evaluate(case, &mut [RuleState::new()], &mut Vec::new());
+        took.push((system_monotonic() - started, path));
+    }
+    took.sort();
+    for (took, path) in took.iter().rev().take(5) {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        report(&format!("hostile: {name}"), took.as_secs_f64() * 1e9, 1e6);
+    }
 }
 
 fn only(files: &railwatch_script::Files, file: &str) -> railwatch_script::Files {

@@ -9,6 +9,7 @@
 //! deadline; a failing call changes nothing and is shown with the payment that caused it; a script whose own tests fail
 //! does not load.
 
+mod arena;
 mod error;
 #[cfg(test)]
 mod hostile;
@@ -16,6 +17,7 @@ mod json;
 mod limits;
 mod payment;
 mod rail;
+mod reference;
 mod rule;
 mod score;
 mod scripts;
@@ -32,6 +34,7 @@ mod vm;
 pub use error::ScriptError;
 pub use limits::{Limits, Monotonic, system_monotonic};
 pub use rail::LuaDecoder;
+pub use reference::{reference, types};
 pub use rule::LuaRules;
 pub use score::LuaScore;
 pub use scripts::{DEFAULT_SCORE, Files, Scripts, read_dir, run_tests};

@@ -14,6 +14,10 @@ pub struct Limits {
     pub steps_max: u32,
     /// Wall time of one call.
     pub deadline: Duration,
+    /// Steps and wall time of a rail decoder's call, which takes in a whole message.
+    pub rail_steps_max: u32,
+    /// See [`Limits::rail_steps_max`].
+    pub rail_deadline: Duration,
     /// Memory of a rule's or a score's own machine, libraries included.
     pub memory_bytes_max: usize,
     /// Memory of a rail decoder's own machine; it holds whole messages.
@@ -41,6 +45,8 @@ impl Default for Limits {
         Self {
             steps_max: 200_000,
             deadline: Duration::from_millis(50),
+            rail_steps_max: 2_000_000,
+            rail_deadline: Duration::from_millis(250),
             memory_bytes_max: 8 << 20,
             rail_memory_bytes_max: 64 << 20,
             errors_max: 20,
@@ -51,6 +57,18 @@ impl Default for Limits {
             payments_per_message_max: 10_000,
             tests_deadline: Duration::from_secs(10),
             monotonic: system_monotonic,
+        }
+    }
+}
+
+impl Limits {
+    /// The limits of a rail decoder, in the places where the machine looks.
+    pub(crate) fn of_rails(&self) -> Self {
+        Self {
+            steps_max: self.rail_steps_max,
+            deadline: self.rail_deadline,
+            memory_bytes_max: self.rail_memory_bytes_max,
+            ..*self
         }
     }
 }

@@ -40,9 +40,8 @@ impl LuaDecoder {
         spec.known(KEYS)?;
         let name: String = spec.require("name", "a text such as \"acme\"")?;
         let decode = spec.require("decode", "a function(msg)")?;
-        spec.get::<String>("about", "a text")?;
         let name = SmolStr::from(name);
-        let counters = Counters::new(&vm.file, name.clone(), ScriptKind::Rail, false, u32::MAX);
+        let counters = Counters::new(&spec, name.clone(), ScriptKind::Rail, u32::MAX)?;
         Ok(Self { name, counters, vm: Arc::clone(vm), decode, busy: Mutex::new(()) })
     }
 

@@ -83,63 +83,77 @@ impl Rule {
         let when = spec.require("when", "a function(p, a, state)")?;
         let why = spec.get("why", "a function(p, a, state)")?;
         let scope = scope(&spec)?;
-        spec.get::<String>("about", "a text")?;
         let views = Views::new(vm).map_err(|error| ScriptError::new(&vm.file, message_of(&error)))?;
-        let counters = Counters::new(
-            &vm.file,
-            info.id.clone(),
-            ScriptKind::Rule,
-            info.shadow,
-            vm.shared.limits.errors_max,
-        );
+        let counters = Counters::new(&spec, info.id.clone(), ScriptKind::Rule, vm.shared.limits.errors_max)?;
         Ok(Self { info, counters, scope, vm: Arc::clone(vm), views, when, why })
     }
 
-    /// Whether the condition holds; a failure leaves the notes as they were.
-    pub(crate) fn holds(&self, notes: &mut RuleState) -> Result<Option<String>, Failure> {
+    /// Whether the condition holds, and why; a failure of the condition leaves the notes as they were.
+    pub(crate) fn holds(&self, notes: &mut RuleState) -> Result<Option<Reason>, Failure> {
         self.vm.shared.notes.lend(notes);
         let outcome = self.ask();
         self.vm.shared.notes.settle(notes, outcome.is_ok());
         outcome
     }
 
-    fn ask(&self) -> Result<Option<String>, Failure> {
+    fn ask(&self) -> Result<Option<Reason>, Failure> {
         let Views { payment, agent, state } = &self.views;
         match self.vm.call::<Value>(&self.when, (payment, agent, state))? {
-            Value::Boolean(true) => {}
-            Value::Boolean(false) | Value::Nil => return Ok(None),
+            Value::Boolean(true) => Ok(Some(self.explain())),
+            Value::Boolean(false) | Value::Nil => Ok(None),
             other => {
-                return Err(Failure::plain(format!(
-                    "when must return true or false, not a {}",
-                    other.type_name()
-                )));
+                Err(Failure::plain(format!("when must return true or false, not a {}", other.type_name())))
             }
         }
-        let Some(why) = &self.why else { return Ok(Some(format!("{} holds", self.info.id))) };
+    }
+
+    /// A condition that holds is told even if its explanation is broken.
+    fn explain(&self) -> Reason {
+        let Some(why) = &self.why else { return Reason { text: self.plain_reason(), broken: None } };
         self.vm.shared.notes.freeze();
-        // A condition that holds is told even if its explanation is broken.
-        Ok(Some(match self.vm.call::<Value>(why, (payment, agent, state)) {
-            Ok(Value::String(text)) => clean(&text.to_string_lossy(), WHY_LEN_MAX),
-            Ok(other) => format!("{} holds (why returned a {})", self.info.id, other.type_name()),
-            Err(failure) => format!("{} holds (why failed: {})", self.info.id, clean(&failure.message, 200)),
-        }))
+        let Views { payment, agent, state } = &self.views;
+        let broken = match self.vm.call::<Value>(why, (payment, agent, state)) {
+            Ok(Value::String(text)) => {
+                return Reason { text: clean(&text.to_string_lossy(), WHY_LEN_MAX), broken: None };
+            }
+            Ok(other) => Failure::plain(format!("why must return a text, not a {}", other.type_name())),
+            Err(failure) => failure,
+        };
+        Reason { text: self.plain_reason(), broken: Some(broken) }
+    }
+
+    fn plain_reason(&self) -> String {
+        format!("the condition of rule {} holds", self.info.id)
     }
 
     fn evaluate(&self, case: &Case<'_>, notes: &mut RuleState) -> Option<String> {
         if self.counters.is_quarantined() || !self.scope.covers(case.subject) {
             return None;
         }
-        match self.holds(notes) {
-            Ok(why) => {
+        let reason = match self.holds(notes) {
+            Ok(None) => {
                 self.counters.good();
-                why
+                return None;
             }
+            Ok(Some(reason)) => reason,
             Err(failure) => {
                 record(&self.counters, failure, case);
-                None
+                return None;
             }
+        };
+        match reason.broken {
+            None => self.counters.good(),
+            Some(failure) => record(&self.counters, failure, case),
         }
+        Some(reason.text)
     }
+}
+
+/// Why a condition holds, in the rule's words; in plain ones if its explanation failed.
+#[derive(Debug)]
+pub(crate) struct Reason {
+    pub(crate) text: String,
+    pub(crate) broken: Option<Failure>,
 }
 
 /// Remembers a failure together with the case that caused it.

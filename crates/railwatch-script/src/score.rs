@@ -71,11 +71,8 @@ impl LuaScore {
         let inputs = inputs.iter().map(|text| input(text).map_err(|why| spec.error("inputs", why)));
         let inputs = inputs.collect::<Result<_, _>>()?;
         let formula = spec.require("formula", "a function of the inputs")?;
-        spec.get::<String>("about", "a text")?;
         let name = SmolStr::from(name);
-        let shadow = spec.flag("shadow")?;
-        let counters =
-            Counters::new(&vm.file, name.clone(), ScriptKind::Score, shadow, vm.shared.limits.errors_max);
+        let counters = Counters::new(&spec, name.clone(), ScriptKind::Score, vm.shared.limits.errors_max)?;
         let parts = parts.into_iter().map(SmolStr::from).collect();
         Ok(Self { name, counters, vm: Arc::clone(vm), inputs, parts, formula })
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use mlua::{Lua, Table, Value};
 use railwatch_plugin::decode::Decoder;
 use railwatch_plugin::history::HistoryNeed;
+use railwatch_plugin::rules::RuleInfo;
 use railwatch_plugin::score::Scorer;
 use smol_str::SmolStr;
 
@@ -118,12 +119,18 @@ impl Scripts {
         rules.chain(scores).chain(rails).cloned().collect()
     }
 
+    /// What the engine will be told of the rules, in evaluation order.
+    pub fn rules(&self) -> impl Iterator<Item = &RuleInfo> {
+        self.rules.iter().map(|rule| &rule.info)
+    }
+
     /// The rules, for the engine. They keep counting into [`Scripts::status_handle`].
     pub fn into_rule_set(self) -> LuaRules {
         LuaRules::new(self.rules, self.need)
     }
 
-    /// The score in [`DEFAULT_SCORE`], if there is one.
+    /// The score in [`DEFAULT_SCORE`], if there is one. Clones of a score share its machine, which serves one thread
+    /// at a time: an engine thread of its own loads a generation of its own.
     pub fn scorer(&self) -> Option<Box<dyn Scorer>> {
         self.score(DEFAULT_SCORE).map(|score| Box::new(score) as Box<dyn Scorer>)
     }
@@ -184,12 +191,12 @@ fn load_file(
     if source.len() > limits.source_bytes_max {
         return Err(one(ScriptError::new(file, format!("longer than {} bytes", limits.source_bytes_max))));
     }
-    // Rails get the larger memory; what a file is shows only after it ran.
+    // Rails get more of everything; what a file is shows only after it ran, so that the folder decides.
     let rails = file.starts_with("rails/") || file.contains("/rails/");
-    let memory_bytes_max = if rails { limits.rail_memory_bytes_max } else { limits.memory_bytes_max };
+    let limits = if rails { limits.of_rails() } else { *limits };
     let extend = |lua: &Lua, env: &Table| declarations(lua, env, file, files);
     let fail = |failure| one(ScriptError::of(file, failure));
-    let vm = Arc::new(Vm::new(file, limits, memory_bytes_max, extend).map_err(fail)?);
+    let vm = Arc::new(Vm::new(file, &limits, extend).map_err(fail)?);
     let returned = vm.run(source).map_err(fail)?;
     let tables = declared(file, returned).map_err(one)?;
     let (mut items, mut errors, mut report) = (Vec::new(), Vec::new(), TestReport::new(file));
@@ -237,7 +244,7 @@ enum Kind {
 }
 
 /// `rule`, `score`, `rail` mark the table that they are given; `fixture` reads a file of the folder's `fixtures/`.
-fn declarations(lua: &Lua, env: &Table, file: &str, files: &Arc<Files>) -> mlua::Result<()> {
+pub(crate) fn declarations(lua: &Lua, env: &Table, file: &str, files: &Arc<Files>) -> mlua::Result<()> {
     for name in ["rule", "score", "rail"] {
         let mark = move |_: &Lua, table: Table| {
             table.raw_set(MARK, name)?;

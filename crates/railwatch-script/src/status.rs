@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use railwatch_model::{SmolStr, Timestamp};
 use serde::Serialize;
 
-use crate::error::Failure;
+use crate::error::{Failure, ScriptError, clean};
+use crate::spec::Spec;
 
 /// What a script is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -59,6 +60,8 @@ pub struct ScriptStatus {
     pub name: SmolStr,
     /// What it is for.
     pub kind: ScriptKind,
+    /// What it says about itself, in one sentence.
+    pub about: Option<String>,
     /// Whether it may be relied on.
     pub health: Health,
     /// True for a rule or score that runs and decides nothing.
@@ -73,6 +76,8 @@ pub struct ScriptStatus {
 
 /// Failures that are kept per script.
 pub(crate) const LAST_ERRORS_MAX: usize = 10;
+/// Bytes of what a script says about itself.
+const ABOUT_LEN_MAX: usize = 300;
 /// Good calls in a row that make up for earlier errors.
 const FORGIVEN_AFTER: u32 = 1_000;
 
@@ -83,6 +88,7 @@ pub(crate) struct Counters {
     pub(crate) name: SmolStr,
     pub(crate) kind: ScriptKind,
     pub(crate) shadow: bool,
+    about: Option<String>,
     errors_max: u32,
     calls: AtomicU64,
     errors: AtomicU64,
@@ -94,17 +100,17 @@ pub(crate) struct Counters {
 
 impl Counters {
     pub(crate) fn new(
-        file: &str,
+        spec: &Spec<'_>,
         name: SmolStr,
         kind: ScriptKind,
-        shadow: bool,
         errors_max: u32,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            file: file.to_owned(),
+    ) -> Result<Arc<Self>, ScriptError> {
+        Ok(Arc::new(Self {
+            file: spec.file.to_owned(),
             name,
             kind,
-            shadow,
+            shadow: kind != ScriptKind::Rail && spec.flag("shadow")?,
+            about: spec.get::<String>("about", "a text")?.map(|about| clean(&about, ABOUT_LEN_MAX)),
             errors_max,
             calls: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -112,7 +118,7 @@ impl Counters {
             good_in_a_row: AtomicU32::new(0),
             quarantined: AtomicBool::new(false),
             last: Mutex::new(VecDeque::new()),
-        })
+        }))
     }
 
     pub(crate) fn is_quarantined(&self) -> bool {
@@ -167,6 +173,7 @@ impl Counters {
             file: self.file.clone(),
             name: self.name.clone(),
             kind: self.kind,
+            about: self.about.clone(),
             health,
             shadow: self.shadow,
             calls: self.calls.load(Ordering::Relaxed),

@@ -8,105 +8,24 @@
 //! `usd(5)` can be compared; every other asset meets only itself.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use mlua::{Error, LightUserData, Lua, LuaString, Result, Table, Value};
 use railwatch_model::{Asset, Money, Timestamp, Usd};
 
+use crate::arena::Arena;
 use crate::time;
 use crate::vm::Shared;
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("script values need 64-bit pointers");
 
-/// Amounts of other assets than the dollar that one call may make, the script's constants included.
-const AMOUNTS_MAX: usize = 20_000;
 const TAG_BITS: u32 = 2;
 const TAG_MASK: u64 = 0b11;
 const USD: u64 = 0b00;
 const TIME: u64 = 0b01;
 const AMOUNT: u64 = 0b10;
-const INDEX_BITS: u32 = 20;
-
-/// Amounts that do not fit into a script value: those of the script's own constants, and those of the call in hand.
-#[derive(Debug, Default)]
-pub(crate) struct Arena {
-    amounts: Mutex<Amounts>,
-    dirty: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Amounts {
-    constants: Vec<Money>,
-    of_call: Vec<Money>,
-    /// Where each amount of both lists is, so that an amount is held once. Never iterated.
-    places: HashMap<Money, usize>,
-    sealed: bool,
-    /// The call that `of_call` belongs to; a value of an earlier call is recognized by it.
-    call: u64,
-}
-
-impl Arena {
-    /// Ends the loading of the script: amounts made so far live as long as the machine.
-    pub(crate) fn seal(&self) {
-        self.lock().sealed = true;
-    }
-
-    /// Begins a call: amounts of the one before it are forgotten.
-    pub(crate) fn begin(&self) {
-        if self.dirty.swap(false, Relaxed) {
-            let mut amounts = self.lock();
-            amounts.of_call.clear();
-            let n_constants = amounts.constants.len();
-            amounts.places.retain(|_, place| *place < n_constants);
-            amounts.call = amounts.call.wrapping_add(1) & ((1 << 40) - 1);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Amounts> {
-        self.amounts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn intern(&self, money: Money) -> Result<u64> {
-        let mut amounts = self.lock();
-        let Amounts { constants, of_call, places, sealed, call } = &mut *amounts;
-        let place = match places.get(&money) {
-            Some(place) => *place,
-            None if places.len() >= AMOUNTS_MAX => {
-                return Err(Error::runtime(format!("more than {AMOUNTS_MAX} different amounts in one call")));
-            }
-            None => {
-                let place = constants.len() + of_call.len();
-                if *sealed {
-                    of_call.push(money.clone())
-                } else {
-                    constants.push(money.clone())
-                }
-                places.insert(money, place);
-                self.dirty.store(*sealed, Relaxed);
-                place
-            }
-        };
-        let call = if place < constants.len() { 0 } else { *call };
-        Ok(call << INDEX_BITS | place as u64)
-    }
-
-    fn get(&self, handle: u64) -> Result<Money> {
-        let amounts = self.lock();
-        let index = usize::try_from(handle & ((1 << INDEX_BITS) - 1)).unwrap_or(usize::MAX);
-        if let Some(money) = amounts.constants.get(index) {
-            return Ok(money.clone());
-        }
-        let current = handle >> INDEX_BITS == amounts.call;
-        let found = amounts.of_call.get(index - amounts.constants.len()).filter(|_| current).cloned();
-        found.ok_or_else(|| {
-            Error::runtime("this amount belongs to an earlier call; keep such amounts in `state`")
-        })
-    }
-}
 
 /// A script value that is not one of Lua's own.
 #[derive(Debug, Clone, PartialEq)]
@@ -524,5 +443,76 @@ pub(crate) fn receiver_time(value: &Value, arena: &Arena, method: &str) -> Resul
     match Scalar::read(value, arena)? {
         Some(Scalar::Time(at)) => Ok(at),
         _ => Err(Error::runtime(format!("{method}() is a method of times, such as p.at:{method}()"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limits::Limits;
+    use crate::vm::Vm;
+
+    fn assets() -> impl Strategy<Value = Asset> {
+        prop_oneof![
+            Just(Asset::usd()),
+            Just(Asset::btc()),
+            Just(nano_dollar()),
+            Just(Asset::new("EUR", 2).unwrap()),
+            Just(Asset::new("ETH", 18).unwrap()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn dollars_and_times_survive_the_crossing(nanos in any::<i64>(), micros in -(1_i64 << 60)..(1_i64 << 60)) {
+            let arena = Arena::default();
+            let found = Scalar::read(&usd(Usd::from_nanos(nanos), &arena).unwrap(), &arena).unwrap().unwrap();
+            match found {
+                Scalar::Usd(usd) => prop_assert_eq!(usd.nanos(), nanos),
+                Scalar::Amount(money) => {
+                    prop_assert!(nanos.unsigned_abs() > 2_000_000_000_000_000_000);
+                    prop_assert_eq!(money, Money::new(i128::from(nanos), nano_dollar()));
+                }
+                Scalar::Time(_) => prop_assert!(false, "an amount became a time"),
+            }
+            let at = Timestamp::from_micros(micros);
+            prop_assert_eq!(Scalar::read(&time(at), &arena).unwrap(), Some(Scalar::Time(at)));
+        }
+
+        #[test]
+        fn amounts_cross_exactly_and_equal_ones_are_equal(units in any::<i128>(), asset in assets(), sealed in any::<bool>()) {
+            let arena = Arena::default();
+            if sealed {
+                arena.seal();
+            }
+            let money = Money::new(units, asset);
+            let value = amount(money.clone(), &arena).unwrap();
+            prop_assert_eq!(&value, &amount(money.clone(), &arena).unwrap());
+            let back = to_money(&Scalar::read(&value, &arena).unwrap().unwrap()).unwrap();
+            prop_assert_eq!(back.asset().code(), money.asset().code());
+            if money.asset().code() == "USD" {
+                prop_assert_eq!(as_usd(&back), as_usd(&money));
+            } else {
+                prop_assert_eq!(back, money);
+            }
+        }
+
+        #[test]
+        fn arithmetic_is_that_of_money(a in any::<i64>(), b in any::<i64>(), asset in assets()) {
+            let vm = Vm::new("x.lua", &Limits::default(), |_, _| Ok(())).unwrap();
+            let text = "return function(a, b) return a + b, a - b, a < b, a <= b, a == b end";
+            let Value::Function(function) = vm.run(text).unwrap() else { panic!("it returns a function") };
+            let (a, b) = (Money::new(i128::from(a), asset.clone()), Money::new(i128::from(b), asset));
+            let cross = |money: &Money| amount(money.clone(), &vm.shared.arena).unwrap();
+            // The arguments belong to the call: they are made after it began.
+            vm.shared.arena.begin();
+            let (sum, difference, less, at_most, same): (Value, Value, bool, bool, bool) =
+                function.call((cross(&a), cross(&b))).unwrap();
+            prop_assert_eq!(sum, cross(&a.checked_add(&b).unwrap()));
+            prop_assert_eq!(difference, cross(&a.checked_sub(&b).unwrap()));
+            prop_assert_eq!((less, at_most, same), (a.units() < b.units(), a.units() <= b.units(), a == b));
+        }
     }
 }

@@ -98,6 +98,13 @@ fn payment(lua: &Lua, shared: &Arc<Shared>) -> Result<Table> {
         })
     };
     methods.raw_set("label", lua.create_function(label)?)?;
+    let spender = |lua: &Lua, (_, scheme): (bool, mlua::BorrowedStr)| {
+        look(|case| {
+            let identities = case.payment.map_or(&[][..], |payment| &payment.spender);
+            text(lua, identities.iter().find(|id| id.scheme == *scheme).map(|id| id.value.as_str()))
+        })
+    };
+    methods.raw_set("spender", lua.create_function(spender)?)?;
     let cx = Arc::clone(shared);
     object(lua, methods, move |lua, key| {
         look(|case| match (key, case.payment) {

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use mlua::chunk::{ChunkMode, Compiler};
 use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, LuaOptions, LuaString, StdLib, Table, Value, VmState};
 
+use crate::arena::Arena;
 use crate::error::Failure;
 use crate::limits::Limits;
-use crate::value::{self, Arena};
+use crate::value;
 
 /// Functions of the base library that a script may have, besides those of the prelude.
 pub(crate) const BASE: &[&str] = &[
@@ -126,7 +127,6 @@ impl Vm {
     pub(crate) fn new(
         file: &str,
         limits: &Limits,
-        memory_bytes_max: usize,
         extend: impl FnOnce(&Lua, &Table) -> mlua::Result<()>,
     ) -> Result<Self, Failure> {
         let shared = Arc::new(Shared {
@@ -137,9 +137,14 @@ impl Vm {
             window_asked: AtomicU64::new(0),
             window_max: AtomicU64::new(u64::MAX),
         });
-        let (lua, env) =
-            build(&shared, memory_bytes_max, extend).map_err(|error| Failure::from_lua(&error, file))?;
+        let (lua, env) = build(&shared, extend).map_err(|error| Failure::from_lua(&error, file))?;
         Ok(Self { lua, file: file.to_owned(), shared, env })
+    }
+
+    /// The names that the script can see.
+    #[cfg(test)]
+    pub(crate) fn environment(&self) -> &Table {
+        &self.env
     }
 
     /// Runs the script's source and returns what it returns.
@@ -193,7 +198,6 @@ impl Vm {
 
 fn build(
     shared: &Arc<Shared>,
-    memory_bytes_max: usize,
     extend: impl FnOnce(&Lua, &Table) -> mlua::Result<()>,
 ) -> mlua::Result<(Lua, Table)> {
     let lua = Lua::new_with(StdLib::TABLE | StdLib::STRING | StdLib::MATH, LuaOptions::default())?;
@@ -220,6 +224,6 @@ fn build(
     let meter = Arc::clone(shared);
     lua.set_interrupt(move |_| meter.meter.step());
     lua.gc_collect()?;
-    lua.set_memory_limit(memory_bytes_max)?;
+    lua.set_memory_limit(shared.limits.memory_bytes_max)?;
     Ok((lua, library))
 }

@@ -58,6 +58,7 @@ fn payment() -> Payment {
     payment.agent = AgentId::new("a1");
     payment.agent_via = Some(AgentVia::Explicit);
     payment.payee = Some("shop".into());
+    payment.spender = vec![railwatch_model::Identity::new("evm.address", "0xabc")];
     payment.valuation = Some(Valuation { usd: Usd::from_cents(250), rate: Rate::peg() });
     payment
 }
@@ -143,6 +144,7 @@ fn check_error(expression: &str, part: &str) {
 fn payments_agents_and_times_are_seen() {
     for expression in [
         "p.rail == \"x402\" and p.id == \"p-1\" and p.kind == \"settle\" and p.via == \"explicit\"",
+        "p:spender(\"evm.address\") == \"0xabc\" and p:spender(\"agent\") == nil",
         "p.usd == usd(\"2.50\") and tostring(p.amount) == \"2.500000 USDC@base\" and p.task == nil",
         "a.id == \"a1\" and a.team == \"growth\" and a:label(\"tier\") == \"gold\" and a.score == 0.75 and not a.unmapped",
         "a:spent(\"10m\") == usd(6) and a:spent(\"10m\", \"payee\", p.payee) == usd(1)",
@@ -242,9 +244,17 @@ fn explanations_are_bounded_and_cannot_forge_or_hide() {
     };
     assert_eq!(said("return \"a\\nb\\27[31m\""), "a b[31m");
     assert!(said("return string.rep(\"é\", 30000)").len() <= 500);
-    assert!(said("return nil").contains("r holds"));
-    assert!(said("error(\"oops\")").contains("oops"));
-    assert!(said("state.x = 1 return \"y\"").contains("in `when` only"));
+    for (body, part) in [
+        ("return nil", "why must return a text"),
+        ("error(\"oops\")", "oops"),
+        ("state.x = 1 return \"y\"", "in `when` only"),
+    ] {
+        let scripts = load(&rule_text("return true", &why(body))).unwrap();
+        let status = scripts.status_handle();
+        let firings = evaluate(&mut scripts.into_rule_set(), &mut [RuleState::new()]);
+        assert_eq!(firings[0].why, "the condition of rule r holds", "{body}");
+        assert!(status.status()[0].last_errors[0].message.contains(part), "{body}");
+    }
 }
 
 #[test]
