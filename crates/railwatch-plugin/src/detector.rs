@@ -167,6 +167,10 @@ pub struct Usual {
     pub drift_since: Timestamp,
     /// Dollars spent beyond the usual since then.
     pub drift_excess: f32,
+    /// Evidence in nats that the agent pays one payee over and over, which it does not usually do.
+    pub loop_nats: f32,
+    /// When that evidence began.
+    pub loop_since: Timestamp,
     /// True once enough is known for evidence to mean anything.
     pub warm: bool,
     /// When the alarm that stands began; the epoch while there is none.

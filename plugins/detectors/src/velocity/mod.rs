@@ -247,6 +247,8 @@ impl State {
             drift_nats: if drift.nats > 0.0 { drift.nats } else { 0.0 },
             drift_since: if drift.nats > 0.0 { drift_since } else { Timestamp::EPOCH },
             drift_excess,
+            loop_nats: usual.loop_nats,
+            loop_since: usual.loop_since,
             warm: self.warm(seeded),
             alarm_since: usual.alarm_since,
             alarm_at: usual.alarm_at,
@@ -367,8 +369,9 @@ impl Velocity {
         let ratio = (usd / usd_usual.max(1e-9)).max(payments / payments_usual.max(1e-9));
         let (since, excess) = state.bank.run(best.level);
         let warm = view.usual.warm;
-        let nats = if warm { f64::from(best.nats) } else { 0.0 };
-        let material = f64::from(ratio) >= self.config.ratio
+        let by_loop = view.usual.loop_nats > best.nats;
+        let nats = if warm { f64::from(best.nats.max(view.usual.loop_nats)) } else { 0.0 };
+        let material = (by_loop || f64::from(ratio) >= self.config.ratio)
             && f64::from(excess) >= self.config.material.0.dollars()
             && !announced(&view.profile.announcements, view.now, &SignalKind::Velocity, None);
         let verdict = if warm { self.config.evidence.verdict(nats, material) } else { Verdict::Learning };
@@ -379,7 +382,7 @@ impl Velocity {
         signal.evidence = nats;
         signal.probability = probability(nats);
         if nats > 0.0 {
-            signal.since = Some(since);
+            signal.since = Some(if by_loop { view.usual.loop_since } else { since });
             signal.excess = Usd::from_nanos((f64::from(excess) * 1e9) as i64);
         }
         signal.basis = Basis {
@@ -387,6 +390,9 @@ impl Velocity {
             learned_hours: state.baseline.hours,
             weeks: u8::try_from(state.baseline.weeks(state.baseline.hour)).unwrap_or(0),
         };
+        if by_loop {
+            signal.facts.push((SmolStr::new_static("loop"), 1.0));
+        }
         signal.facts.push((SmolStr::new_static("payments_per_hour"), f64::from(payments)));
         signal.facts.push((SmolStr::new_static("payments_per_hour_usual"), f64::from(payments_usual)));
         signal

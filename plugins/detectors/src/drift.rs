@@ -1,0 +1,225 @@
+//! Slow drift: spend that rises over days, too slowly for velocity.
+//!
+//! Two tests: the bank's lowest level (1.6 times the usual for long), which the velocity detector publishes, and the
+//! last day and the last three days against the same days of the weeks before.
+
+use railwatch_model::{Basis, Signal, SignalKind, Timestamp, Unit, Usd, Verdict};
+use railwatch_plugin::column::{Column, column};
+use railwatch_plugin::config::{ConfigError, parse};
+use railwatch_plugin::detector::{Context, Detector, Observation, Usual, View};
+use railwatch_plugin::registry::DetectorPlugin;
+use schemars::{JsonSchema, schema_for};
+use serde::{Deserialize, Serialize};
+
+use crate::compact::Halves;
+use crate::evidence::{Thresholds, announced, signal};
+
+/// `[detectors.drift]`.
+pub const PLUGIN: DetectorPlugin = DetectorPlugin {
+    name: "drift",
+    summary: "days of spend against the same days of the weeks before",
+    example: "[detectors.drift]\n",
+    schema: || schema_for!(Config),
+    build: |table| build(parse(table)?),
+};
+
+/// Six hours.
+const PART: i64 = 6 * 3_600_000_000;
+/// Four weeks of parts.
+const RING: i64 = 112;
+/// Parts of a week.
+const WEEK: i64 = 28;
+const NATS_MAX: f32 = 40.0;
+const OFFSET: f32 = 1.0;
+
+/// The settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Evidence thresholds.
+    pub evidence: Thresholds,
+}
+
+fn build(config: Config) -> Result<Box<dyn Column>, ConfigError> {
+    Ok(column(Drift { config }))
+}
+
+/// The detector.
+#[derive(Debug)]
+pub struct Drift {
+    config: Config,
+}
+
+/// What it knows of one agent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The part of the first payment; zero before it.
+    first: i64,
+    /// The open part.
+    part: i64,
+    /// Payments and capped dollars by part, modulo four weeks.
+    sums: [Halves<112>; 2],
+    /// The open part's payments and capped dollars, exactly.
+    open: [f32; 2],
+    /// Learned log noise from one day to the same day of the next week.
+    noise: [f32; 2],
+    /// Days that the noise was learned from.
+    days: u16,
+    /// Evidence of the test over days.
+    nats: f32,
+    /// The ratio that it found.
+    ratio: f32,
+}
+
+impl State {
+    /// Sum over `parts` parts that end `back` parts before the part `last`.
+    fn sum(&self, channel: usize, last: i64, back: i64, parts: i64) -> f32 {
+        (0..parts).map(|part| self.get(channel, last - back - part)).sum()
+    }
+
+    fn get(&self, channel: usize, part: i64) -> f32 {
+        self.sums[channel].get(usize::try_from(part.rem_euclid(RING)).unwrap_or(0))
+    }
+
+    fn set(&mut self, part: i64, sums: [f32; 2]) {
+        for (channel, sum) in sums.into_iter().enumerate() {
+            self.sums[channel].set(usize::try_from(part.rem_euclid(RING)).unwrap_or(0), sum);
+        }
+    }
+
+    /// Closes parts up to `part`.
+    fn advance(&mut self, part: i64, usual: &Usual) {
+        if part - self.part > RING {
+            *self = Self { first: part, part, noise: self.noise, days: self.days, ..Self::default() };
+            return;
+        }
+        while self.part < part {
+            let open = std::mem::take(&mut self.open);
+            self.set(self.part, open);
+            let closed = self.part;
+            self.part += 1;
+            self.test(closed, usual);
+        }
+    }
+
+    fn test(&mut self, last: i64, usual: &Usual) {
+        let age = last + 1 - self.first;
+        let clusters = [usual.cluster_payments, usual.cluster_usd];
+        (self.nats, self.ratio) = (0.0, 1.0);
+        if age > 41 && self.sum(0, last, 0, 12) >= 15.0 {
+            for (channel, cluster) in clusters.into_iter().enumerate() {
+                self.compare(channel, last, age, 3.0 * cluster);
+            }
+        }
+        if last % 4 == 3 && age > 32 {
+            self.learn_noise(last, clusters);
+        }
+    }
+
+    /// The last three days against the same days of the weeks before, growth allowed for.
+    fn compare(&mut self, channel: usize, last: i64, age: i64, unit: f32) {
+        let now = self.sum(channel, last, 0, 12);
+        let week = self.sum(channel, last, WEEK, 12);
+        let (mut usual, mut weeks) = (week, 1.0_f32);
+        if age > 69 {
+            weeks = 2.0;
+            let before = self.sum(channel, last, 2 * WEEK, 12);
+            let growth = (week + unit) / (before + unit).max(1e-9);
+            usual = if growth > 1.0 { week * growth.min(1.6) } else { 0.5 * (week + before) };
+        }
+        let log = ((now + unit) / (usual + unit).max(1e-9)).max(1e-9).ln();
+        let noise = self.noise[channel].max(0.10) + 0.02;
+        let z = (log - 0.12) / (noise * (1.0 / 3.0 + 1.0 / (3.0 * weeks)).sqrt());
+        if z > 0.0 && log > 0.3 {
+            let nats = (0.5 * z * z).min(NATS_MAX) + OFFSET;
+            if nats > self.nats {
+                (self.nats, self.ratio) = (nats, log.exp());
+            }
+        }
+    }
+
+    fn learn_noise(&mut self, last: i64, clusters: [f32; 2]) {
+        self.days = self.days.saturating_add(1);
+        for (channel, cluster) in clusters.into_iter().enumerate() {
+            let unit = 3.0 * cluster;
+            let log =
+                (self.sum(channel, last, 0, 4) + unit) / (self.sum(channel, last, WEEK, 4) + unit).max(1e-9);
+            let log = log.max(1e-9).ln();
+            let variance = self.noise[channel] * self.noise[channel];
+            let seen = (0.5 * log * log).min(4.0 * variance);
+            let n = (f32::from(self.days) + 5.0).min(20.0);
+            self.noise[channel] = (variance + (seen - variance) / n).max(0.0).sqrt();
+        }
+    }
+}
+
+impl Detector for Drift {
+    type State = State;
+    type Shared = ();
+
+    fn name(&self) -> &'static str {
+        PLUGIN.name
+    }
+
+    fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
+        let usd = seen.booking.committed.dollars() as f32;
+        let cap = cx.usual.amount_cap.clamp(0.0, 1e10);
+        let x = [seen.booking.purchases as f32, usd.clamp(-cap, cap)];
+        if x == [0.0; 2] {
+            return;
+        }
+        let part = seen.at.micros().div_euclid(PART);
+        if state.first == 0 {
+            (state.first, state.part, state.noise) = (part, part, [0.3; 2]);
+        } else if part > state.part {
+            state.advance(part, cx.usual);
+            cx.usual.report(cx.now, state.nats);
+        }
+        if part == state.part {
+            state.open = [state.open[0] + x[0], state.open[1] + x[1]];
+        } else if part >= state.first && state.part - part < RING {
+            state.set(part, [0, 1].map(|channel| (state.get(channel, part) + x[channel]).max(0.0)));
+        }
+    }
+
+    fn tick(&self, cx: &mut Context<'_, ()>, state: &mut State) {
+        // A part is closed once payments of it that are on the way have had an hour to arrive.
+        let part = (cx.now.micros() - 3_600_000_000).div_euclid(PART);
+        if state.first != 0 && part > state.part {
+            state.advance(part, cx.usual);
+        }
+    }
+
+    fn signals(&self, view: &View<'_, ()>, state: &State, signals: &mut Vec<Signal>) {
+        let usual = view.usual;
+        if !usual.warm {
+            return;
+        }
+        let nats = f64::from(state.nats.max(usual.drift_nats));
+        if nats < 3.0 {
+            return;
+        }
+        let quiet = announced(&view.profile.announcements, view.now, &SignalKind::Drift, None);
+        let verdict = self.config.evidence.verdict(nats, !quiet);
+        let mut signal = signal(SignalKind::Drift, Unit::UsdPerDay, nats, verdict);
+        let by_days = state.nats >= usual.drift_nats;
+        signal.value = f64::from(state.sum(1, state.part - 1, 0, 4));
+        signal.usual = f64::from(usual.usd_per_day);
+        signal.since = Some(usual.drift_since);
+        if by_days {
+            signal.value = f64::from(state.sum(1, state.part - 1, 0, 12)) / 3.0;
+            signal.usual = signal.value / f64::from(state.ratio.max(1e-6));
+            signal.since = Some(Timestamp::from_micros((state.part - 12) * PART));
+        }
+        let excess =
+            if by_days { 3.0 * (signal.value - signal.usual) } else { f64::from(usual.drift_excess) };
+        signal.excess = Usd::from_nanos((excess.max(0.0) * 1e9) as i64);
+        signal.basis = Basis {
+            window_secs: if by_days { 259_200 } else { 86_400 },
+            learned_hours: usual.learned_hours,
+            weeks: u8::try_from(((state.part - state.first) / WEEK).clamp(0, 4)).unwrap_or(0),
+        };
+        debug_assert!(verdict != Verdict::Learning);
+        signals.push(signal);
+    }
+}
