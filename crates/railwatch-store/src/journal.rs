@@ -229,6 +229,9 @@ impl Reader {
     /// The first batch up to which the clock has reached `at`; one past the newest if it has not.
     fn bisect(&self, at: Timestamp) -> Result<i64, StoreError> {
         let span = self.journal_span()?;
+        if span.last == 0 {
+            return Ok(1);
+        }
         let (mut low, mut high) = (sql_seq(span.first), sql_seq(span.last) + 1);
         let mut statement = self.conn.prepare_cached("SELECT clock_at FROM journal WHERE seq = ?1")?;
         while low < high {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use railwatch_engine::{Accepted, Engine, Generation};
-use railwatch_model::{Action, Payment, Record, Seq, SmolStr, Timestamp};
+use railwatch_model::{Action, Label, Payment, Record, Seq, SmolStr, Timestamp};
 use railwatch_plugin::clock::Clock;
 use railwatch_plugin::source::Submission;
 use railwatch_store::{AuditEntry, Effects, Reject};
@@ -140,11 +140,9 @@ impl Core {
     pub(crate) async fn run(mut self) {
         let mut progress = Progress { checkpointed_at: self.clock.now(), ..Progress::default() };
         progress.checkpointed_seq = self.applied;
-        let mut batch = Vec::new();
         let (mut sources_open, mut commands_open) = (true, true);
         while sources_open || commands_open || !progress.in_flight.is_empty() {
             let has_room = progress.in_flight.len() < IN_FLIGHT_MAX;
-            let batch_max = 256;
             let has_rows = progress.checkpoint.as_ref().is_some_and(|running| running.committed.is_some());
             tokio::select! {
                 biased;
@@ -155,13 +153,11 @@ impl Core {
                     Some(command) => self.command(command, &mut progress).await,
                     None => commands_open = false,
                 },
-                n = self.submissions.recv_many(&mut batch, batch_max), if sources_open && has_room => {
-                    if n == 0 {
-                        sources_open = false;
-                    }
-                    self.submit(batch.drain(..), &mut progress).await;
-                }
-                () = std::future::ready(()), if has_rows => self.checkpoint_step(&mut progress).await,
+                first = self.submissions.recv(), if sources_open && has_room => match first {
+                    Some(first) => self.submit(first, &mut progress).await,
+                    None => sources_open = false,
+                },
+                () = std::future::ready(()), if has_rows => {}
             }
             if has_rows {
                 self.checkpoint_step(&mut progress).await;
@@ -173,46 +169,59 @@ impl Core {
         self.final_checkpoint(&mut progress).await;
     }
 
-    /// Values, admits and sends deliveries on their way.
-    async fn submit(&mut self, submissions: impl Iterator<Item = Submission>, progress: &mut Progress) {
+    /// Values and admits a delivery and those that wait behind it, up to a batch, and sends them on their way.
+    async fn submit(&mut self, first: Submission, progress: &mut Progress) {
         let now = self.clock.now();
+        let payments_max = self.config.limits.batch_payments as usize;
         let mut append = Append::default();
         let mut accepted = Accepted::default();
         let mut flight = InFlight::default();
-        for submission in submissions {
-            let Submission { source, delivery, ack } = submission;
-            flight.acks.push(ack);
-            let counts = self.metrics.source(&source);
-            counts.filtered.inc_by(delivery.decoded.filtered.len() as u64);
-            counts.rejected.inc_by(delivery.decoded.rejects.len() as u64);
-            counts.received.inc_by(delivery.decoded.payments.len() as u64);
-            append.rejects.extend(delivery.decoded.rejects.into_iter().map(|reject| Reject {
-                at: reject.at,
-                source: source.clone(),
-                code: SmolStr::new_static(reject.code),
-                detail: reject.detail,
-                raw: reject.raw.to_vec(),
-            }));
-            if let Some(cursor) = delivery.cursor {
-                append.cursors.retain(|(name, _)| *name != source);
-                append.cursors.push((source.clone(), cursor.0));
-            }
-            let before = accepted.counts;
-            let payments = self.prepare(&source, delivery.decoded.payments);
-            self.engine.admit(now, payments, &mut accepted);
-            counts.duplicates.inc_by(accepted.counts.duplicates - before.duplicates);
-            counts.enriched.inc_by(accepted.counts.enriched - before.enriched);
-            counts.accepted.inc_by(accepted.counts.accepted - before.accepted);
-            self.metrics.unmapped.inc_by(accepted.counts.unmapped - before.unmapped);
-        }
-        if flight.acks.is_empty() {
-            return;
+        let mut next = Some(first);
+        while let Some(submission) = next {
+            self.admit(now, submission, &mut accepted, &mut append, &mut flight);
+            let is_full = accepted.payments.len() >= payments_max || flight.acks.len() >= payments_max;
+            next = if is_full { None } else { self.submissions.try_recv().ok() };
         }
         if !accepted.payments.is_empty() {
             append.wanted = self.engine.missing(&accepted.payments);
             append.records.push(accepted.into_record(now));
         }
         self.send(append, flight, progress).await;
+    }
+
+    fn admit(
+        &mut self,
+        now: Timestamp,
+        submission: Submission,
+        accepted: &mut Accepted,
+        append: &mut Append,
+        flight: &mut InFlight,
+    ) {
+        let Submission { source, delivery, ack } = submission;
+        flight.acks.push(ack);
+        let counts = self.metrics.source(&source);
+        counts.filtered.inc_by(delivery.decoded.filtered.len() as u64);
+        counts.rejected.inc_by(delivery.decoded.rejects.len() as u64);
+        counts.received.inc_by(delivery.decoded.payments.len() as u64);
+        append.rejects.extend(delivery.decoded.rejects.into_iter().map(|reject| Reject {
+            at: reject.at,
+            source: source.clone(),
+            code: SmolStr::new_static(reject.code),
+            detail: reject.detail,
+            raw: reject.raw.to_vec(),
+        }));
+        if let Some(cursor) = delivery.cursor {
+            append.cursors.retain(|(name, _)| *name != source);
+            append.cursors.push((source.clone(), cursor.0));
+        }
+        let before = accepted.counts;
+        let payments = self.prepare(&source, delivery.decoded.payments);
+        self.engine.admit(now, payments, accepted);
+        let after = accepted.counts;
+        counts.duplicates.inc_by(after.duplicates - before.duplicates);
+        counts.enriched.inc_by(after.enriched - before.enriched);
+        counts.accepted.inc_by(after.accepted - before.accepted);
+        self.metrics.unmapped.inc_by(after.unmapped - before.unmapped);
     }
 
     /// Stamps the source and the host's own settings on its payments, and values them.
@@ -223,13 +232,10 @@ impl Core {
             if let Some(direction) = common.and_then(|common| common.direction) {
                 payment.direction = direction;
             }
-            if let Some(common) = common {
-                payment.labels.extend(
-                    common
-                        .labels
-                        .iter()
-                        .map(|(key, value)| railwatch_model::Label { key: key.into(), value: value.into() }),
-                );
+            for (key, value) in common.iter().flat_map(|common| &common.labels) {
+                if !payment.labels.iter().any(|label| label.key == *key) {
+                    payment.labels.push(Label { key: key.into(), value: value.into() });
+                }
             }
             if payment.valuation.is_none() {
                 payment.valuation = self.prices.value(&payment.amount, payment.observed_at);

@@ -18,7 +18,7 @@ pub(crate) fn build(loaded: &Loaded, number: u64) -> Result<Generation, (String,
         settings: settings(config),
         directory: directory(config),
         columns: columns(config)?,
-        scorer: Box::new(NoisyOr),
+        scorer: Box::new(railwatch_detectors::anomaly_score::Probability),
         rules: Box::new(NoRules),
     })
 }
@@ -68,16 +68,4 @@ fn columns(config: &Config) -> Result<Vec<Box<dyn Column>>, (String, ConfigError
         (plugin.build)(&detector.table).map_err(|error| (section, error))
     };
     enabled.map(build).collect()
-}
-
-#[derive(Debug)]
-struct NoisyOr;
-impl railwatch_plugin::score::Scorer for NoisyOr {
-    fn score(
-        &mut self,
-        case: &railwatch_plugin::score::Case<'_>,
-    ) -> Result<railwatch_plugin::score::Score, railwatch_plugin::score::ScoreError> {
-        let q = case.signals.iter().fold(1.0, |q, s| q * (1.0 - s.probability));
-        Ok(railwatch_plugin::score::Score { value: 1.0 - q, contributions: vec![] })
-    }
 }

@@ -35,11 +35,14 @@ pub(crate) struct DemoArgs {
     /// When the agent runs away, in seconds after the start of the live part.
     #[arg(long, default_value_t = 8)]
     incident_after: u64,
+    /// What to log: error, warn, info, debug.
+    #[arg(long, default_value = "error", value_name = "FILTER")]
+    log: String,
 }
 
 /// Shows railwatch at work.
 pub(crate) fn demo(args: &DemoArgs, out: &mut Out) -> Result<(), Failure> {
-    run::start_logging("warn", out.is_json())?;
+    run::start_logging(&args.log, out.is_json())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(play(args, out))
 }
