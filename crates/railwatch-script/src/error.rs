@@ -141,6 +141,7 @@ fn innermost(error: &LuaError, tracebacks: &mut String) -> String {
         LuaError::MemoryError(_) => "stopped: the memory limit is reached".to_owned(),
         LuaError::FromLuaConversionError { from, to, message } => {
             let hint = message.as_ref().map_or_else(String::new, |message| format!(" ({message})"));
+            let to = if to == "f64" { "a number" } else { to };
             format!("{from} where {to} is needed{hint}")
         }
         other => other.to_string(),

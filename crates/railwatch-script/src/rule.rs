@@ -45,6 +45,8 @@ pub(crate) struct Rule {
     views: Views,
     when: Function,
     why: Option<Function>,
+    /// True if `when` or `why` takes the notes; lending them costs as much as a small condition.
+    takes_notes: bool,
 }
 
 /// Which subjects a rule is asked about.
@@ -80,16 +82,20 @@ impl Rule {
             clear_after: spec.span("clear_after", CLEAR_AFTER)?,
             shadow: spec.flag("shadow")?,
         };
-        let when = spec.require("when", "a function(p, a, state)")?;
-        let why = spec.get("why", "a function(p, a, state)")?;
+        let when: Function = spec.require("when", "a function(p, a, state)")?;
+        let why: Option<Function> = spec.get("why", "a function(p, a, state)")?;
+        let takes_notes = [Some(&when), why.as_ref()].into_iter().flatten().any(takes_notes);
         let scope = scope(&spec)?;
         let views = Views::new(vm).map_err(|error| ScriptError::new(&vm.file, message_of(&error)))?;
         let counters = Counters::new(&spec, info.id.clone(), ScriptKind::Rule, vm.shared.limits.errors_max)?;
-        Ok(Self { info, counters, scope, vm: Arc::clone(vm), views, when, why })
+        Ok(Self { info, counters, scope, vm: Arc::clone(vm), views, when, why, takes_notes })
     }
 
     /// Whether the condition holds, and why; a failure of the condition leaves the notes as they were.
     pub(crate) fn holds(&self, notes: &mut RuleState) -> Result<Option<Reason>, Failure> {
+        if !self.takes_notes {
+            return self.ask();
+        }
         self.vm.shared.notes.lend(notes);
         let outcome = self.ask();
         self.vm.shared.notes.settle(notes, outcome.is_ok());
@@ -98,7 +104,11 @@ impl Rule {
 
     fn ask(&self) -> Result<Option<Reason>, Failure> {
         let Views { payment, agent, state } = &self.views;
-        match self.vm.call::<Value>(&self.when, (payment, agent, state))? {
+        let returned = match self.takes_notes {
+            true => self.vm.call::<Value>(&self.when, (payment, agent, state)),
+            false => self.vm.call::<Value>(&self.when, (payment, agent)),
+        };
+        match returned? {
             Value::Boolean(true) => Ok(Some(self.explain())),
             Value::Boolean(false) | Value::Nil => Ok(None),
             other => {
@@ -161,6 +171,12 @@ pub(crate) struct Reason {
 pub(crate) fn record(counters: &Counters, failure: Failure, case: &Case<'_>) {
     let payment = case.payment.map(|payment| format_smolstr!("{}/{}", payment.rail, payment.id));
     counters.failed(failure, case.at, payment, Some(case.subject.key()));
+}
+
+/// True if a function has a third parameter, or may have.
+fn takes_notes(function: &Function) -> bool {
+    let info = function.info();
+    info.num_params >= 3 || info.is_vararg
 }
 
 fn valid_id(id: &str) -> bool {

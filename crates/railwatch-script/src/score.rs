@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, MultiValue, Table, Value};
-use railwatch_model::{Contribution, SignalKind, SmolStr};
+use mlua::{Function, Table, Value, Variadic};
+use railwatch_model::{Contribution, Signal, SignalKind, SmolStr, Verdict};
 use railwatch_plugin::score::{Case, Score, ScoreError, Scorer};
 
 use crate::error::{Failure, ScriptError};
@@ -27,6 +27,8 @@ pub struct LuaScore {
     pub(crate) name: SmolStr,
     pub(crate) counters: Arc<Counters>,
     vm: Arc<Vm>,
+    /// The signals that the inputs are about, each once.
+    kinds: Vec<SignalKind>,
     inputs: Vec<Input>,
     parts: Vec<SmolStr>,
     formula: Function,
@@ -35,24 +37,46 @@ pub struct LuaScore {
 /// One number that a formula asks for.
 #[derive(Debug, Clone)]
 enum Input {
-    Signal {
-        kind: SignalKind,
-        field: SmolStr,
-    },
+    /// A field of the signal with this place in [`LuaScore::kinds`].
+    Signal { kind: usize, field: Field },
     /// Dollars of the payment in hand.
     PaymentUsd,
 }
 
-impl Input {
-    fn read(&self, case: &Case<'_>) -> f64 {
-        match self {
-            Self::Signal { kind, field } => {
-                let number = signal_number(case.signal(kind), field).unwrap_or(0.0);
-                if number.is_finite() { number } else { 0.0 }
-            }
-            Self::PaymentUsd => case.payment.map_or(0.0, |payment| payment.usd().dollars()),
-        }
+/// A number of a signal.
+#[derive(Debug, Clone)]
+enum Field {
+    /// Zero while the detector is still learning.
+    Probability,
+    Ratio,
+    /// One if the signal is raised or firing, zero if not.
+    Raised,
+    Other(SmolStr),
+}
+
+impl Field {
+    fn read(&self, signal: Option<&Signal>) -> f64 {
+        let Some(signal) = signal else { return 0.0 };
+        let number = match self {
+            Self::Probability if signal.verdict == Verdict::Learning => 0.0,
+            Self::Probability => signal.probability,
+            Self::Raised => f64::from(u8::from(signal.verdict >= Verdict::Raised)),
+            Self::Ratio => signal.ratio(),
+            Self::Other(name) => signal_number(Some(signal), name).unwrap_or(0.0),
+        };
+        if number.is_finite() { number } else { 0.0 }
     }
+}
+
+/// Calls a formula for as many numbers as there are names, and for what it returned beyond them. Values of fixed types
+/// are read off the machine's stack at a fraction of the cost of a list.
+macro_rules! call {
+    ($vm:expr, $formula:expr, $args:expr, $points:expr, $($name:ident)+) => {{
+        let ($($name,)+ rest): ($(call!(@number $name),)+ Value) = $vm.call($formula, $args)?;
+        $points.extend([$($name),+]);
+        rest
+    }};
+    (@number $name:ident) => { f64 };
 }
 
 impl LuaScore {
@@ -68,13 +92,15 @@ impl LuaScore {
                 format!("a formula has 1 to {ITEMS_MAX} parts and at most {ITEMS_MAX} inputs"),
             ));
         }
-        let inputs = inputs.iter().map(|text| input(text).map_err(|why| spec.error("inputs", why)));
+        let mut kinds = Vec::new();
+        let inputs =
+            inputs.iter().map(|text| input(text, &mut kinds).map_err(|why| spec.error("inputs", why)));
         let inputs = inputs.collect::<Result<_, _>>()?;
         let formula = spec.require("formula", "a function of the inputs")?;
         let name = SmolStr::from(name);
         let counters = Counters::new(&spec, name.clone(), ScriptKind::Score, vm.shared.limits.errors_max)?;
         let parts = parts.into_iter().map(SmolStr::from).collect();
-        Ok(Self { name, counters, vm: Arc::clone(vm), inputs, parts, formula })
+        Ok(Self { name, counters, vm: Arc::clone(vm), kinds, inputs, parts, formula })
     }
 
     /// True if the formula runs beside the one in force and decides nothing.
@@ -88,15 +114,8 @@ impl LuaScore {
     }
 
     pub(crate) fn compute(&self, case: &Case<'_>) -> Result<Score, Failure> {
-        let args = Numbers { inputs: &self.inputs, case };
-        let Points { points, count } = self.vm.call(&self.formula, args)?;
-        if count != self.parts.len() {
-            return Err(Failure::plain(format!(
-                "formula returned {count} numbers for {} parts",
-                self.parts.len()
-            )));
-        }
-        let mut contributions = Vec::with_capacity(count);
+        let points = self.points(case)?;
+        let mut contributions = Vec::with_capacity(points.len());
         let mut sum = 0.0;
         for (name, points) in self.parts.iter().zip(points) {
             if !points.is_finite() {
@@ -107,9 +126,48 @@ impl LuaScore {
         }
         Ok(Score { value: f64::clamp(sum, 0.0, 1.0), contributions })
     }
+
+    /// What the formula returns, one number per part.
+    fn points(&self, case: &Case<'_>) -> Result<Vec<f64>, Failure> {
+        let (vm, formula, args) = (&self.vm, &self.formula, self.args(case));
+        let n_parts = self.parts.len();
+        let mut points = Vec::with_capacity(n_parts);
+        let rest = match n_parts {
+            1 => call!(vm, formula, args, points, a),
+            2 => call!(vm, formula, args, points, a b),
+            3 => call!(vm, formula, args, points, a b c),
+            4 => call!(vm, formula, args, points, a b c d),
+            5 => call!(vm, formula, args, points, a b c d e),
+            6 => call!(vm, formula, args, points, a b c d e f),
+            7 => call!(vm, formula, args, points, a b c d e f g),
+            8 => call!(vm, formula, args, points, a b c d e f g h),
+            _ => {
+                points = vm.call::<Variadic<f64>>(formula, args)?.into();
+                Value::Nil
+            }
+        };
+        if points.len() != n_parts || !rest.is_nil() {
+            return Err(Failure::plain(format!(
+                "formula must return exactly {n_parts} numbers, one per part"
+            )));
+        }
+        Ok(points)
+    }
+
+    fn args(&self, case: &Case<'_>) -> Variadic<f64> {
+        let mut signals = [None; ITEMS_MAX];
+        for (place, kind) in signals.iter_mut().zip(&self.kinds) {
+            *place = case.signal(kind);
+        }
+        let number = |input: &Input| match input {
+            Input::Signal { kind, field } => field.read(signals.get(*kind).copied().flatten()),
+            Input::PaymentUsd => case.payment.map_or(0.0, |payment| payment.usd().dollars()),
+        };
+        self.inputs.iter().map(number).collect()
+    }
 }
 
-fn input(text: &str) -> Result<Input, String> {
+fn input(text: &str, kinds: &mut Vec<SignalKind>) -> Result<Input, String> {
     if text == "payment.usd" {
         return Ok(Input::PaymentUsd);
     }
@@ -134,46 +192,18 @@ fn input(text: &str) -> Result<Input, String> {
             return Err(format!("{text:?}: did you mean {near:?} instead of {name:?}?"));
         }
     }
-    Ok(Input::Signal { kind: SignalKind::from_name(kind), field: field.into() })
-}
-
-/// The arguments of a formula.
-struct Numbers<'a, 'b> {
-    inputs: &'a [Input],
-    case: &'a Case<'b>,
-}
-
-impl IntoLuaMulti for Numbers<'_, '_> {
-    fn into_lua_multi(self, _: &Lua) -> mlua::Result<MultiValue> {
-        Ok(self.inputs.iter().map(|input| Value::Number(input.read(self.case))).collect())
-    }
-}
-
-/// What a formula returned.
-struct Points {
-    points: [f64; ITEMS_MAX],
-    count: usize,
-}
-
-impl FromLuaMulti for Points {
-    fn from_lua_multi(values: MultiValue, _: &Lua) -> mlua::Result<Self> {
-        let mut points = [0.0; ITEMS_MAX];
-        let count = values.len();
-        for (place, value) in points.iter_mut().zip(values) {
-            *place = match value {
-                Value::Number(number) => number,
-                #[expect(clippy::cast_precision_loss, reason = "a score's part is a statistic")]
-                Value::Integer(number) => number as f64,
-                other => {
-                    return Err(mlua::Error::runtime(format!(
-                        "formula returned a {}, not a number",
-                        other.type_name()
-                    )));
-                }
-            };
-        }
-        Ok(Self { points, count })
-    }
+    let field = match field {
+        "probability" => Field::Probability,
+        "ratio" => Field::Ratio,
+        "raised" => Field::Raised,
+        other => Field::Other(other.into()),
+    };
+    let wanted = SignalKind::from_name(kind);
+    let kind = kinds.iter().position(|kind| *kind == wanted).unwrap_or_else(|| {
+        kinds.push(wanted);
+        kinds.len() - 1
+    });
+    Ok(Input::Signal { kind, field })
 }
 
 impl Scorer for LuaScore {

@@ -296,7 +296,8 @@ fn static_need(source: &str) -> Duration {
     let spans = ASKING.iter().flat_map(|asking| {
         source.match_indices(asking).filter_map(|(at, _)| {
             let rest = source.get(at + asking.len()..)?.trim_start();
-            let text = rest.strip_prefix('"')?.split('"').next()?;
+            let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+            let text = rest.get(1..)?.split(quote).next()?;
             text.parse::<railwatch_plugin::config::Span>().ok().map(|span| span.0)
         })
     });

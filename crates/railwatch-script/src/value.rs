@@ -248,15 +248,19 @@ pub(crate) fn install(lua: &Lua, env: &Table, shared: &Arc<Shared>) -> Result<()
     Ok(())
 }
 
+/// A number that is whole and below a billion, as an integer.
+fn small_whole(value: &Value) -> Option<i64> {
+    match value {
+        Value::Integer(number) => Some(*number),
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
+        Value::Number(number) if number.fract() == 0.0 && number.abs() < 1e9 => Some(*number as i64),
+        _ => None,
+    }
+}
+
 /// `usd(5)` and `usd("0.25")`: whole dollars from a number take the short way.
 fn dollars(value: &Value, arena: &Arena) -> Result<Value> {
-    let whole = match value {
-        Value::Integer(number) => Some(*number),
-        Value::Number(number) if number.fract() == 0.0 && number.abs() < 1e9 => {
-            number.to_string().parse().ok()
-        }
-        _ => None,
-    };
+    let whole = small_whole(value);
     if let Some(packed) =
         whole.and_then(|whole| whole.checked_mul(1_000_000_000)).and_then(|nanos| pack(USD, nanos))
     {
@@ -380,6 +384,16 @@ fn combine(operator: Operator, left: &Value, right: &Value, arena: &Arena) -> Re
     if let (Scalar::Time(l), Scalar::Time(r), Operator::Subtract) = (&l, &r, operator) {
         return Ok(Value::Number(l.secs_f64() - r.secs_f64()));
     }
+    // Dollars that fit are added as they are; the sum may still outgrow the short form.
+    if let (Scalar::Usd(l), Scalar::Usd(r)) = (&l, &r) {
+        let nanos = match operator {
+            Operator::Add => l.nanos().checked_add(r.nanos()),
+            Operator::Subtract => l.nanos().checked_sub(r.nanos()),
+        };
+        if let Some(nanos) = nanos {
+            return usd(Usd::from_nanos(nanos), arena);
+        }
+    }
     let (l, r) = aligned(&l, &r)?;
     let result = match operator {
         Operator::Add => l.checked_add(&r),
@@ -394,6 +408,11 @@ fn multiply(left: &Value, right: &Value, arena: &Arena) -> Result<Value> {
         (None, Some(money)) => (money, left),
         _ => return Err(Error::runtime("an amount can be multiplied by a whole number only")),
     };
+    if let (Scalar::Usd(dollars), Some(factor)) = (&money, small_whole(factor))
+        && let Some(nanos) = dollars.nanos().checked_mul(factor)
+    {
+        return usd(Usd::from_nanos(nanos), arena);
+    }
     let factor: i128 = decimal_text(factor)?.parse().map_err(|_| {
         Error::runtime(
             "an amount can be multiplied by a whole number only; compare a / b with a number instead",
@@ -408,6 +427,9 @@ fn multiply(left: &Value, right: &Value, arena: &Arena) -> Result<Value> {
 /// `a / b` of two amounts of one asset is a plain number, for statistics.
 fn ratio(left: &Value, right: &Value, arena: &Arena) -> Result<f64> {
     let (left, right) = both(left, right, arena)?;
+    if let (Scalar::Usd(l), Scalar::Usd(r)) = (&left, &right) {
+        return Ok(if r.nanos() == 0 { 0.0 } else { l.nanos() as f64 / r.nanos() as f64 });
+    }
     let (l, r) = aligned(&left, &right)?;
     Ok(if r.is_zero() { 0.0 } else { l.units() as f64 / r.units() as f64 })
 }

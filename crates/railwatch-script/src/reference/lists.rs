@@ -43,7 +43,11 @@ pub(super) const RULE: &[Entry] = &[
 
 pub(super) const SCORE: &[Entry] = &[
     Entry("name", "string", "Its name."),
-    Entry("inputs", "{ string }", "The numbers that `formula` gets: `<signal>.<field>` or `payment.usd`."),
+    Entry(
+        "inputs",
+        "{ string }",
+        "The numbers that `formula` gets: `<signal>.<field>`, with the numbers of a signal, its facts, or `raised` (1 or 0); or `payment.usd`. A probability is 0 while its detector learns.",
+    ),
     Entry("parts", "{ string }", "The names of the numbers that `formula` returns."),
     Entry(
         "formula",
