@@ -11,6 +11,7 @@ mod output;
 mod query;
 mod replay;
 mod run;
+mod script;
 mod tail;
 
 use std::path::PathBuf;
@@ -83,6 +84,16 @@ enum Verb {
     Outbox(query::OutboxVerb),
     /// Read the configuration again.
     Reload,
+    /// Run the tests that Lua scripts carry in themselves.
+    Test {
+        /// A script, or a folder of them.
+        #[arg(default_value = "scripts")]
+        path: PathBuf,
+    },
+    /// Show how the scripts in force do.
+    Scripts,
+    /// Print the Luau type definitions of the script API, for editors.
+    Types,
     /// Check the store.
     Doctor,
     /// Show the configuration with its defaults, or its schema.
@@ -168,6 +179,9 @@ fn dispatch(cli: Cli, out: &mut Out) -> Result<(), Failure> {
         Verb::Rejects { limit } => query::rejects(&config, limit, out),
         Verb::Outbox(verb) => query::outbox(&config, verb, out),
         Verb::Reload => query::reload(&config, out),
+        Verb::Test { path } => script::test(&path, out),
+        Verb::Scripts => script::scripts(&config, out),
+        Verb::Types => script::print_types(out),
         Verb::Doctor => doctor::doctor(&config, out),
         Verb::Config(ConfigVerb::Schema) => run::schema(out),
         Verb::Config(ConfigVerb::Show) => run::show(&config, out),

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Failure, Out, run};
 use crate::config::Loaded;
-use crate::host::{Prices, build_generation};
+use crate::host::{Prices, build_generation, lua_decoder};
 use crate::plugins::SOURCES;
 
 /// Between two payments, the engine is woken at most this often in virtual time.
@@ -50,7 +50,7 @@ pub(crate) struct ReplayArgs {
 pub(crate) fn replay(config: &Path, args: &ReplayArgs, out: &mut Out) -> Result<(), Failure> {
     let loaded =
         if config.exists() || args.source.is_some() { run::load(config, true)? } else { run::defaults()? };
-    let generation = build_generation(&loaded, 1)?;
+    let generation = build_generation(&loaded, 1)?.generation;
     let mut replay = Replay {
         engine: Engine::new([0; 16], generation),
         prices: Prices::fixed(&loaded.config.prices, Timestamp::EPOCH),
@@ -256,13 +256,13 @@ impl SignalLog {
 }
 
 fn decoder(loaded: &Loaded, source: Option<&str>) -> Result<Arc<dyn Decoder>, Failure> {
-    let (plugin, table) = match source {
-        None => ("file".into(), toml::Table::from_iter([("path".to_owned(), "-".into())])),
+    let (plugin, table, decode) = match source {
+        None => ("file".into(), toml::Table::from_iter([("path".to_owned(), "-".into())]), None),
         Some(name) => {
             let config = loaded.config.sources.get(name);
             let config =
                 config.with_context(|| format!("there is no [sources.{name}] in the configuration"))?;
-            (config.plugin.clone(), config.table.clone())
+            (config.plugin.clone(), config.table.clone(), config.common.decode.as_deref())
         }
     };
     let found = SOURCES.iter().find(|known| known.name == plugin);
@@ -270,7 +270,7 @@ fn decoder(loaded: &Loaded, source: Option<&str>) -> Result<Arc<dyn Decoder>, Fa
     let with = SourceBuild {
         name: source.unwrap_or("replay").into(),
         secrets: Arc::new(SystemSecrets),
-        decoder: None,
+        decoder: decode.map(|path| lua_decoder(loaded, path)).transpose()?,
         base_dir: loaded.base_dir.clone(),
     };
     Ok((found.decoder)(&table, &with).map_err(anyhow::Error::from)?)

@@ -15,6 +15,7 @@ use railwatch_engine::SortBy;
 use railwatch_model::{Action, AgentId, AlertId, AlertState, IncidentId, SmolStr, Subject};
 use railwatch_plugin::clock::Clock;
 use railwatch_plugin::source::SourceStatus;
+use railwatch_script::{ScriptStatus, StatusHandle};
 use railwatch_store::{AlertFilter, AuditEntry, Reader, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -129,6 +130,7 @@ struct StatusAnswer {
     subjects: usize,
     sources: BTreeMap<SmolStr, SourceStatus>,
     sinks: Vec<SmolStr>,
+    scripts: Vec<ScriptStatus>,
 }
 
 async fn status(State(api): State<Api>) -> Answer<StatusAnswer> {
@@ -140,7 +142,8 @@ async fn status(State(api): State<Api>) -> Answer<StatusAnswer> {
     let status = api.status.borrow();
     let sources =
         status.sources.iter().map(|(name, source)| (name.clone(), source.borrow().clone())).collect();
-    Ok(Json(StatusAnswer { generation, digest, subjects, sources, sinks: status.sinks.clone() }))
+    let scripts = status.scripts.iter().flat_map(StatusHandle::status).collect();
+    Ok(Json(StatusAnswer { generation, digest, subjects, sources, sinks: status.sinks.clone(), scripts }))
 }
 
 async fn agents(

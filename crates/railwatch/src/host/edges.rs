@@ -25,6 +25,7 @@ use crate::host::delivery::Delivery;
 use crate::host::http::Mounts;
 use crate::host::journal::Journal;
 use crate::host::metrics::Metrics;
+use crate::host::scripts;
 use crate::host::supervisor::Supervisor;
 use crate::plugins;
 
@@ -137,8 +138,11 @@ impl Edges {
         }
         let sources =
             self.sources.iter().filter_map(|(name, running)| Some((name.clone(), running.status.clone()?)));
-        let status = Status { sources: sources.collect(), sinks: self.sinks.keys().cloned().collect() };
-        self.status.send_replace(status);
+        let (sources, sinks) = (sources.collect(), self.sinks.keys().cloned().collect());
+        self.status.send_modify(|status| {
+            status.sources = sources;
+            status.sinks = sinks;
+        });
     }
 
     fn build_source(
@@ -218,8 +222,10 @@ pub(crate) fn build_source(
     let plugin = plugins::SOURCES.iter().find(|plugin| plugin.name == config.plugin);
     let plugin =
         plugin.ok_or_else(|| (section.clone(), ConfigError::new("plugin", "there is no such source")))?;
+    let decode = config.common.decode.as_deref();
+    let decoder = decode.map(|path| scripts::decoder(base_dir, &section, path)).transpose()?;
     let (name, secrets, base_dir) = (name.clone(), secrets.clone(), base_dir.to_owned());
-    let with = SourceBuild { name, secrets, decoder: None, base_dir };
+    let with = SourceBuild { name, secrets, decoder, base_dir };
     (plugin.build)(&config.table, &with).map_err(|error| (section, error))
 }
 

@@ -4,27 +4,36 @@ use railwatch_engine::{Directory, Generation, SeenLimits, Settings};
 use railwatch_model::{SmolStr, Subject};
 use railwatch_plugin::column::Column;
 use railwatch_plugin::config::ConfigError;
-use railwatch_plugin::rules::NoRules;
+use railwatch_script::StatusHandle;
 
 use crate::config::{Config, Loaded};
+use crate::host::scripts::{self, Compiled};
 use crate::plugins;
 
+/// A generation, and the scripts that it runs.
+pub(crate) struct Built {
+    pub(crate) generation: Generation,
+    pub(crate) scripts: Vec<StatusHandle>,
+}
+
 /// Builds everything that the engine runs from a configuration. Nothing running is touched.
-pub(crate) fn build(loaded: &Loaded, number: u64) -> Result<Generation, (String, ConfigError)> {
+pub(crate) fn build(loaded: &Loaded, number: u64) -> Result<Built, (String, ConfigError)> {
     let config = &loaded.config;
-    Ok(Generation {
+    let Compiled { rules, scorer, status } = scripts::compile(loaded)?;
+    let generation = Generation {
         number,
         digest: SmolStr::new(&loaded.digest),
         settings: settings(config),
         directory: directory(config),
         columns: columns(config)?,
-        scorer: Box::new(railwatch_detectors::anomaly_score::Probability),
-        rules: Box::new(NoRules),
-    })
+        scorer,
+        rules,
+    };
+    Ok(Built { generation, scripts: status })
 }
 
 /// Builds a generation, or fails with the diagnostic.
-pub(crate) fn build_or_fail(loaded: &Loaded, number: u64) -> anyhow::Result<Generation> {
+pub(crate) fn build_or_fail(loaded: &Loaded, number: u64) -> anyhow::Result<Built> {
     build(loaded, number).map_err(|(section, error)| {
         anyhow::anyhow!(loaded.report(vec![loaded.diagnose(&section, &error)]).render(false))
     })

@@ -16,6 +16,7 @@ mod metrics;
 mod prices;
 mod recovery;
 mod reload;
+mod scripts;
 mod supervisor;
 
 use std::collections::BTreeMap;
@@ -29,8 +30,10 @@ use anyhow::Context as _;
 use railwatch_engine::{Engine, SortBy, SubjectView};
 use railwatch_model::{Alert, SmolStr};
 use railwatch_plugin::clock::Clock;
+use railwatch_plugin::decode::Decoder;
 use railwatch_plugin::secret::Secrets;
 use railwatch_plugin::source::SourceStatus;
+use railwatch_script::StatusHandle;
 use railwatch_store::{Store, StoreOptions, WalKeeper};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -77,6 +80,7 @@ pub struct HostOptions {
 pub(crate) struct Status {
     pub(crate) sources: BTreeMap<SmolStr, watch::Receiver<SourceStatus>>,
     pub(crate) sinks: Vec<SmolStr>,
+    pub(crate) scripts: Vec<StatusHandle>,
 }
 
 /// A running railwatch.
@@ -120,7 +124,7 @@ impl Host {
         let mut store = open_store(&store_path, &config)?;
 
         let number = store.generations(1)?.first().map_or(1, |last| last.number + 1);
-        let generation = generation::build_or_fail(&loaded, number)?;
+        let generation::Built { generation, scripts } = generation::build_or_fail(&loaded, number)?;
         metrics.generation.set(i64::try_from(number).unwrap_or(i64::MAX));
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).context("the system gives no random numbers")?;
@@ -137,7 +141,7 @@ impl Host {
         let (core, core_commands) = CoreHandle::new();
         let (intake, submissions) = mpsc::channel(config.limits.intake_deliveries as usize);
         let (inlets, outlets) = (CancellationToken::new(), CancellationToken::new());
-        let (status_sender, status) = watch::channel(Status::default());
+        let (status_sender, status) = watch::channel(Status { scripts, ..Status::default() });
         let prices = Arc::new(Prices::fixed(&config.prices, clock.now()));
         let mounts = Mounts::default();
         let edges = Edges {
@@ -282,6 +286,12 @@ impl Host {
         }
         Farewell { unfinished, accepted: metrics.accepted_total(), seq: metrics.journal_seq.get() }
     }
+}
+
+/// Compiles the Lua decoder at `path`, or fails with the diagnostic.
+pub(crate) fn lua_decoder(loaded: &Loaded, path: &std::path::Path) -> anyhow::Result<Arc<dyn Decoder>> {
+    scripts::decoder(&loaded.base_dir, "sources", path)
+        .map_err(|(_, error)| anyhow::anyhow!(error.to_string()))
 }
 
 fn open_store(path: &std::path::Path, config: &crate::config::Config) -> anyhow::Result<Store> {

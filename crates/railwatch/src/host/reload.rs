@@ -18,7 +18,7 @@ use crate::config::{self, Loaded};
 use crate::host::HostOptions;
 use crate::host::core::{Command, CoreHandle};
 use crate::host::edges::{Edges, Plan};
-use crate::host::generation;
+use crate::host::generation::{self, Built};
 use crate::host::journal::{Command as StoreCommand, Journal};
 use crate::host::metrics::Metrics;
 use crate::host::prices::Prices;
@@ -107,7 +107,7 @@ impl Reloader {
             loaded.report(vec![loaded.diagnose(&section, &error)]).render(false)
         };
         let number = self.number + 1;
-        let generation = generation::build(&loaded, number).map_err(explain)?;
+        let Built { generation, scripts } = generation::build(&loaded, number).map_err(explain)?;
         let plan = self.edges.plan(&loaded).map_err(explain)?;
 
         let config = Arc::new(loaded.config.clone());
@@ -121,6 +121,7 @@ impl Reloader {
         self.number = number;
         let summary = plan.summary();
         self.record(by, &summary).await;
+        self.edges.status.send_modify(|status| status.scripts = scripts);
         self.edges.carry_out(plan).await;
         // A later recovery must not apply old records with new settings: save the state under the new ones.
         self.core.send(Command::Checkpoint { done: None }).await;

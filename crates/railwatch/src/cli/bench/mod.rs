@@ -136,7 +136,7 @@ fn in_one_thread(config: &Path, file: &Path) -> Result<(f64, f64, f64), Failure>
     let decode = per_second(n_decoded, started_at, clock.now());
 
     let before = resident_bytes();
-    let mut engine = Engine::new([0; 16], build_generation(&loaded, 1)?);
+    let mut engine = Engine::new([0; 16], build_generation(&loaded, 1)?.generation);
     let prices = Prices::default();
     let started_at = clock.now();
     for_each_chunk(&text, &*decoder, |mut decoded, now| {
