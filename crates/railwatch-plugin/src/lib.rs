@@ -8,6 +8,7 @@ pub mod column;
 pub mod config;
 pub mod decode;
 pub mod detector;
+pub mod explain;
 pub mod history;
 pub mod http;
 pub mod registry;

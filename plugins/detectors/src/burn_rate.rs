@@ -165,7 +165,8 @@ impl State {
     }
 
     /// Compares every budget's projection with its amount.
-    fn test(&mut self, cx: &mut Context<'_, ()>) {
+    /// Silence (`spends` false) is no evidence of burning.
+    fn test(&mut self, cx: &mut Context<'_, ()>, spends: bool) {
         self.test_at = cx.now.after(TEST_EVERY);
         let at = cx.clock.max(cx.now);
         let known = cx.usual.warm || self.of_days().is_some();
@@ -176,6 +177,9 @@ impl State {
             let spending = &mut self.spendings[index];
             let before = spending.nats;
             spending.nats = judge(before, &outlook, known);
+            if !spends && spending.nats < NATS_MAX {
+                spending.nats = spending.nats.min(before);
+            }
             if before <= 0.0 && spending.nats > 0.0 {
                 spending.since = at;
             }
@@ -234,7 +238,7 @@ impl Detector for BurnRate {
             overdrawn |= spending.nats < NATS_MAX && spending.settled.plus(state.held) >= budget.amount;
         }
         if overdrawn || cx.now >= state.test_at {
-            state.test(cx);
+            state.test(cx, true);
         }
     }
 
@@ -247,7 +251,7 @@ impl Detector for BurnRate {
                     *spending = Spending { id: spending.id, from, until, ..Spending::default() };
                 }
             }
-            state.test(cx);
+            state.test(cx, false);
         }
     }
 

@@ -79,7 +79,7 @@ impl State {
     }
 
     fn judge(&mut self) {
-        if self.burst < PAYMENTS_MIN {
+        if self.burst < PAYMENTS_MIN || !self.dormant {
             self.nats = 0.0;
             return;
         }
@@ -98,6 +98,11 @@ impl Detector for Dormant {
     }
 
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
+        if seen.booking.purchases < 0 && state.burst > 0 {
+            state.burst -= 1;
+            state.spent += seen.booking.committed.dollars() as f32;
+            state.judge();
+        }
         if seen.booking.purchases <= 0 {
             return;
         }

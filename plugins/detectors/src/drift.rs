@@ -1,7 +1,7 @@
 //! Slow drift: spend that rises over days, too slowly for velocity.
 //!
 //! Two tests: the bank's lowest level (1.6 times the usual for long), which the velocity detector publishes, and the
-//! last day and the last three days against the same days of the weeks before.
+//! last two and three days against the same days of the weeks before.
 
 use railwatch_model::{Basis, Signal, SignalKind, Timestamp, Unit, Usd, Verdict};
 use railwatch_plugin::column::{Column, column};
@@ -31,6 +31,10 @@ const RING: i64 = 112;
 const WEEK: i64 = 28;
 const NATS_MAX: f32 = 40.0;
 const OFFSET: f32 = 1.0;
+/// Payments per hour below which an agent does not drift: it is dormant, or it wakes up.
+const RATE_MIN: f32 = 0.2;
+/// What every single day of a drift is above its reference.
+const EACH_DAY: f32 = 1.1;
 
 /// The settings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -95,7 +99,7 @@ impl State {
         }
         while self.part < part {
             let open = std::mem::take(&mut self.open);
-            self.set(self.part, open);
+            self.set(self.part, open.map(|sum| sum.max(0.0)));
             let closed = self.part;
             self.part += 1;
             self.test(closed, usual);
@@ -106,9 +110,10 @@ impl State {
         let age = last + 1 - self.first;
         let clusters = [usual.cluster_payments, usual.cluster_usd];
         (self.nats, self.ratio) = (0.0, 1.0);
-        if age > 41 && self.sum(0, last, 0, 12) >= 15.0 {
+        if age > 41 && usual.payments_per_hour_mean >= RATE_MIN && self.sum(0, last, 0, 12) >= 15.0 {
             for (channel, cluster) in clusters.into_iter().enumerate() {
-                self.compare(channel, last, age, 3.0 * cluster);
+                self.compare(channel, last, age, 3.0 * cluster, 3);
+                self.compare(channel, last, age, 3.0 * cluster, 2);
             }
         }
         if last % 4 == 3 && age > 32 {
@@ -116,21 +121,31 @@ impl State {
         }
     }
 
-    /// The last three days against the same days of the weeks before, growth allowed for.
-    fn compare(&mut self, channel: usize, last: i64, age: i64, unit: f32) {
-        let now = self.sum(channel, last, 0, 12);
-        let week = self.sum(channel, last, WEEK, 12);
+    /// The last `days` days against the same days of the weeks before, growth allowed for. A drift is in all of them:
+    /// the largest one counts as much as the others do.
+    fn compare(&mut self, channel: usize, last: i64, age: i64, unit: f32, days: i64) {
+        let each = |day: i64| self.sum(channel, last, 4 * day, 4);
+        let total: f32 = (0..days).map(each).sum();
+        let largest = (0..days).map(each).fold(0.0, f32::max);
+        let n = days as f32;
+        let now = total.min((total - largest) * n / (n - 1.0));
+        let week = self.sum(channel, last, WEEK, 4 * days);
         let (mut usual, mut weeks) = (week, 1.0_f32);
         if age > 69 {
             weeks = 2.0;
-            let before = self.sum(channel, last, 2 * WEEK, 12);
+            let before = self.sum(channel, last, 2 * WEEK, 4 * days);
             let growth = (week + unit) / (before + unit).max(1e-9);
             usual = if growth > 1.0 { week * growth.min(1.6) } else { 0.5 * (week + before) };
         }
         let log = ((now + unit) / (usual + unit).max(1e-9)).max(1e-9).ln();
         let noise = self.noise[channel].max(0.10) + 0.02;
-        let z = (log - 0.12) / (noise * (1.0 / 3.0 + 1.0 / (3.0 * weeks)).sqrt());
-        if z > 0.0 && log > 0.3 {
+        let z = (log - 0.12) / (noise * (1.0 / n + 1.0 / (n * weeks)).sqrt());
+        let unusual = |day: i64| {
+            let usual = self.sum(channel, last, WEEK + 4 * day, 4);
+            let nothing = 0.3 * usual.max(each(day)) * n < 0.1 * total;
+            nothing || each(day) + unit > EACH_DAY * (usual + unit)
+        };
+        if z > 0.0 && log > 0.3 && (0..days).all(unusual) {
             let nats = (0.5 * z * z).min(NATS_MAX) + OFFSET;
             if nats > self.nats {
                 (self.nats, self.ratio) = (nats, log.exp());

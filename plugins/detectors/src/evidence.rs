@@ -43,6 +43,38 @@ pub fn probability(nats: f64) -> f64 {
     if nats < 3.0 { 0.0 } else { 1.0 / (1.0 + (-(INTERCEPT + SLOPE * nats.ln())).exp()) }
 }
 
+/// How strong evidence usually gets within a day, for agents in whose nature it is to look suspicious.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Peak {
+    /// Mean of the daily peaks.
+    usual: f32,
+    /// Today's peak.
+    today: f32,
+    /// Today, in days since the epoch.
+    day: i32,
+}
+
+impl Peak {
+    /// Daily peaks up to here are what most agents have.
+    const FREE: f32 = 6.0;
+
+    /// Notes evidence on a day with payments.
+    pub(crate) fn see(&mut self, nats: f32, at: Timestamp) {
+        let day = i32::try_from(at.secs().div_euclid(86_400)).unwrap_or(0);
+        if day > self.day {
+            // One day may not much more than double what is known, or an incident would excuse the next one.
+            self.usual += 0.2 * (self.today.min(2.0 * self.usual + 2.0) - self.usual);
+            (self.today, self.day) = (0.0, day);
+        }
+        self.today = self.today.max(nats);
+    }
+
+    /// Evidence beyond the agent's own usual daily peak, as far as that is larger than other agents' peaks.
+    pub(crate) fn beyond(&self, nats: f32) -> f32 {
+        (nats - (self.usual - Self::FREE).max(0.0)).max(0.0)
+    }
+}
+
 /// True if an announced change makes signals of this kind, about this rail, no news.
 pub(crate) fn announced(
     announcements: &[Announcement],

@@ -31,6 +31,8 @@ const PAYEES_MAX: usize = 24;
 const RAILS_MAX: usize = 16;
 /// After this long a new pair is usual.
 const SETTLED: i64 = 3 * 86_400_000_000;
+/// After this long without a payment of the pair its alert may close.
+const IDLE: i64 = SETTLED / 6;
 /// Payments before which everything is new.
 const PAYMENTS_MIN: u32 = 50;
 const NATS_MAX: f32 = 40.0;
@@ -99,6 +101,19 @@ impl State {
         true
     }
 
+    /// A payment to `payee` is void. Without any that stands, nothing is suspected.
+    fn take_back(&mut self, payee: &str, usd: f32) {
+        if let Some(suspect) = self.suspect.as_mut().filter(|suspect| suspect.payee == payee) {
+            suspect.spent = (suspect.spent - usd).max(0.0);
+            suspect.payments = suspect.payments.saturating_sub(1);
+            suspect.nats = (suspect.nats - 0.9).max(0.0);
+            if suspect.payments == 0 {
+                self.payees.retain(|(id, _)| *id != fingerprint(payee));
+                self.suspect = None;
+            }
+        }
+    }
+
     /// Makes a rail usual.
     fn settle(&mut self, rail: u32) {
         if !self.rails.contains(&rail) && self.rails.len() < RAILS_MAX {
@@ -138,6 +153,9 @@ impl Detector for NewPayee {
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
         let usd = (seen.booking.committed.dollars() as f32).clamp(0.0, 1e10);
         let Some(payee) = seen.payment.payee.as_ref() else { return };
+        if seen.booking.purchases < 0 {
+            state.take_back(payee, -seen.booking.committed.dollars() as f32);
+        }
         if seen.booking.purchases <= 0 {
             return;
         }
@@ -185,7 +203,8 @@ impl Detector for NewPayee {
     fn signals(&self, view: &View<'_, ()>, state: &State, signals: &mut Vec<Signal>) {
         let Some(suspect) = &state.suspect else { return };
         let nats = f64::from(suspect.nats);
-        let stands = view.now.micros() - suspect.since.micros() <= SETTLED;
+        let stands = view.now.micros() - suspect.since.micros() <= SETTLED
+            && view.now.micros() - suspect.last.micros() <= IDLE;
         if nats < 3.0 || !stands {
             return;
         }

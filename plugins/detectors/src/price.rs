@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::compact::fingerprint;
-use crate::evidence::{Thresholds, announced, signal};
+use crate::evidence::{Peak, Thresholds, announced, signal};
 
 /// `[detectors.price]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -27,6 +27,8 @@ pub const PLUGIN: DetectorPlugin = DetectorPlugin {
 /// Payees that are remembered per agent; the one that was paid longest ago makes room.
 const PAYEES_MAX: usize = 24;
 const PART: i64 = 300_000_000;
+/// Parts without evidence after which it is history: half a day.
+const IDLE: i64 = 144;
 /// Payments to a payee from which its price is known.
 const KNOWN: u8 = 5;
 const NATS_MAX: f32 = 40.0;
@@ -71,6 +73,8 @@ pub struct State {
     payees: SmallVec<[Payee; 2]>,
     /// Evidence.
     nats: f32,
+    /// Its usual daily peak.
+    peak: Peak,
     /// The five minutes that last counted at full weight.
     part: i64,
     /// When the evidence began, in seconds, and the dollars beyond the usual price since.
@@ -98,6 +102,13 @@ impl State {
         index
     }
 
+    /// A payment of `usd` is void: what it may have added is taken off.
+    fn take_back(&mut self, id: u32, usd: f32) {
+        let known = self.payees.iter().find(|payee| payee.id == id && payee.n >= KNOWN);
+        let llr = known.map_or(0.0, |payee| payee.compare(usd.clamp(1e-7, 1e10).ln()).1);
+        self.nats = (self.nats - llr.max(0.0)).max(0.0);
+    }
+
     fn add(&mut self, llr: f32, at: Timestamp) {
         let part = at.micros().div_euclid(PART);
         if self.nats <= 0.0 {
@@ -111,6 +122,14 @@ impl State {
 }
 
 impl Payee {
+    /// Standard deviations above the usual amount, and the log likelihood ratio of "three times the price".
+    fn compare(&self, log: f32) -> (f32, f32) {
+        let sd = (self.variance + 0.02 + 0.3 / f32::from(self.n.max(1))).sqrt();
+        let z = (log - self.mean) / sd;
+        let shift = (LN_3 / sd).min(3.0);
+        (z, (shift * z - 0.5 * shift * shift).clamp(-1.5, 2.5))
+    }
+
     /// Learns an amount that is `z` standard deviations above the usual.
     fn learn(&mut self, log: f32, z: f32, minute: u32) {
         let slow = if z > 3.0 && self.n >= KNOWN { 0.1 } else { 1.0 };
@@ -134,6 +153,9 @@ impl Detector for Price {
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
         let usd = seen.booking.committed.dollars() as f32;
         let Some(payee) = seen.payment.payee.as_ref() else { return };
+        if seen.booking.purchases < 0 && usd < 0.0 {
+            state.take_back(fingerprint(payee), -usd);
+        }
         if seen.booking.purchases <= 0 || usd <= 0.0 {
             return;
         }
@@ -143,10 +165,8 @@ impl Detector for Price {
         let known = &state.payees[index];
         let mut z = 0.0;
         if known.n >= KNOWN {
-            let sd = (known.variance + 0.02 + 0.3 / f32::from(known.n)).sqrt();
-            z = (log - known.mean) / sd;
-            let shift = (LN_3 / sd).min(3.0);
-            let llr = (shift * z - 0.5 * shift * shift).clamp(-1.5, 2.5);
+            let (sds, llr) = known.compare(log);
+            z = sds;
             let usual = known.mean;
             if cx.usual.warm && (llr > 0.0 || state.nats > 0.0) {
                 state.add(llr, seen.at);
@@ -158,6 +178,7 @@ impl Detector for Price {
             }
         }
         state.payees[index].learn(log, z, minute);
+        state.peak.see(if state.nats > 0.0 { state.nats + OFFSET } else { 0.0 }, seen.at);
         if state.nats > 0.0 {
             cx.usual.report(cx.now, state.nats);
         }
@@ -169,7 +190,10 @@ impl Detector for Price {
         if !view.usual.warm || state.nats <= 0.0 {
             return;
         }
-        let nats = f64::from(state.nats + OFFSET);
+        if view.now.micros().div_euclid(PART) - state.part > IDLE {
+            return;
+        }
+        let nats = f64::from(state.peak.beyond(state.nats + OFFSET));
         let quiet = announced(&view.profile.announcements, view.now, &SignalKind::Price, None);
         let verdict = self.config.evidence.verdict(nats, !quiet);
         let mut signal = signal(SignalKind::Price, Unit::Usd, nats, verdict);

@@ -14,7 +14,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::evidence::{Thresholds, announced, probability};
+use crate::evidence::{Peak, Thresholds, announced, probability};
 
 /// `[detectors.rail_shift]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -92,6 +92,8 @@ struct Rail {
 pub struct State {
     /// The open quarter of an hour since the epoch; zero before the first payment.
     quarter: i64,
+    /// The usual daily peak of the evidence.
+    peak: Peak,
     rails: SmallVec<[Rail; 2]>,
 }
 
@@ -209,7 +211,8 @@ fn vote(cx: &mut Context<'_, ()>, state: &mut State) {
         rail.nats = (rail.nats + 0.8 * llr.clamp(-2.0, 2.5)).clamp(0.0, NATS_MAX);
         hot = hot.max(rail.nats);
     }
-    cx.usual.report(cx.now, hot + OFFSET);
+    state.peak.see(if hot > 0.0 { hot + OFFSET } else { 0.0 }, cx.clock);
+    cx.usual.report(cx.now, state.peak.beyond(hot + OFFSET));
     let weight = if hot > 8.4 { 0.15 } else { 1.0 };
     for rail in &mut state.rails {
         rail.votes = rail.votes * FORGET + weight * rail.open / payments;
@@ -239,7 +242,7 @@ impl RailShift {
             return signal;
         }
         if rail.nats > 0.0 {
-            signal.evidence = f64::from(rail.nats + OFFSET);
+            signal.evidence = f64::from(state.peak.beyond(rail.nats + OFFSET));
             signal.probability = probability(signal.evidence);
             signal.since = Some(Timestamp::from_secs(i64::from(rail.since)));
             signal.excess = Usd::from_nanos((f64::from(rail.spent.max(0.0)) * 1e9) as i64);

@@ -13,7 +13,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use crate::compact::fingerprint;
-use crate::evidence::{Thresholds, announced, signal};
+use crate::evidence::{Peak, Thresholds, announced, signal};
 
 /// `[detectors.duplicate]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -30,6 +30,8 @@ const DAY: i64 = 86_400_000_000;
 const APART_MAX: i64 = 6_000_000;
 const NATS_MAX: f32 = 40.0;
 const DUPLICATE_OFFSET: f32 = 4.0;
+/// Quarters without a payment after which evidence is history: half a day.
+const IDLE: i64 = 48;
 /// A duplicate's share above usual that the channel looks for.
 const SHIFT: f32 = 0.35;
 /// Quarters with payments before which the usual share is not known.
@@ -70,6 +72,8 @@ pub struct State {
     share_last: f32,
     /// Evidence of duplicates.
     nats: f32,
+    /// Its usual daily peak.
+    peak: Peak,
     /// When it began, in seconds, and the dollars paid twice since.
     since: u32,
     excess: f32,
@@ -152,6 +156,16 @@ impl State {
         repeated
     }
 
+    /// A payment to `payee` is void: what it may have added is taken off.
+    fn take_back(&mut self, payee: u32) {
+        self.open = self.open.map(|n| (n - 1.0).max(0.0));
+        if payee == self.repeats.payee {
+            let chance = self.repeats.chance.clamp(0.02, 0.99);
+            let llr = ((chance + 0.05).max(0.95) / chance).ln();
+            self.repeats.nats = (self.repeats.nats - llr).max(0.0);
+        }
+    }
+
     fn close(&mut self, warm: bool) {
         let [n, duplicates] = self.open;
         self.quarters = self.quarters.saturating_add(1);
@@ -186,6 +200,14 @@ impl State {
     }
 }
 
+/// Tells the velocity detector, whose signal a loop is part of.
+fn publish(cx: &mut Context<'_, ()>, repeats: &Loop) {
+    let nats = if cx.usual.warm { repeats.evidence() } else { 0.0 };
+    cx.usual.loop_nats = nats;
+    cx.usual.loop_since = Timestamp::from_secs(i64::from(repeats.since));
+    cx.usual.report(cx.now, nats);
+}
+
 impl Detector for Repeat {
     type State = State;
     type Shared = ();
@@ -195,6 +217,11 @@ impl Detector for Repeat {
     }
 
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
+        let payee = fingerprint(seen.payment.payee.as_deref().unwrap_or_default());
+        if seen.booking.purchases < 0 {
+            state.take_back(payee);
+            publish(cx, &state.repeats);
+        }
         if seen.booking.purchases <= 0 {
             return;
         }
@@ -202,12 +229,12 @@ impl Detector for Repeat {
         if quarter > state.quarter {
             if state.open[0] > 0.0 {
                 state.close(cx.usual.warm);
+                state.peak.see(state.nats + DUPLICATE_OFFSET, seen.at);
                 cx.usual.report(cx.now, state.nats);
             }
             state.quarter = quarter;
         }
         let usd = seen.booking.committed.dollars() as f32;
-        let payee = fingerprint(seen.payment.payee.as_deref().unwrap_or_default());
         state.open[0] += 1.0;
         if state.repeats(payee, seen.payment, seen.at) {
             state.open[1] += 1.0;
@@ -215,17 +242,16 @@ impl Detector for Repeat {
         }
         if !seen.late {
             state.repeats.see(payee, seen.at, cx.usual.warm);
-            let nats = if cx.usual.warm { state.repeats.evidence() } else { 0.0 };
-            cx.usual.loop_nats = nats;
-            cx.usual.loop_since = Timestamp::from_secs(i64::from(state.repeats.since));
-            cx.usual.report(cx.now, nats);
+            publish(cx, &state.repeats);
         }
     }
 
     fn tick(&self, _cx: &mut Context<'_, ()>, _state: &mut State) {}
 
     fn signals(&self, view: &View<'_, ()>, state: &State, signals: &mut Vec<Signal>) {
-        let nats = if state.nats > 0.0 { f64::from(state.nats + DUPLICATE_OFFSET) } else { 0.0 };
+        let idle = view.now.micros().div_euclid(QUARTER) - state.quarter > IDLE;
+        let strength = if state.nats > 0.0 && !idle { state.nats + DUPLICATE_OFFSET } else { 0.0 };
+        let nats = f64::from(state.peak.beyond(strength));
         if !view.usual.warm || nats < 3.0 {
             return;
         }
