@@ -33,7 +33,7 @@ const DAY: i64 = 86_400_000_000;
 /// How often the projection is tested.
 const TEST_EVERY: Duration = Duration::from_secs(600);
 const NATS_MAX: f32 = 40.0;
-const OFFSET: f32 = 2.0;
+const OFFSET: f32 = 4.0;
 /// Budgets per subject; further ones are not watched.
 const BUDGETS_MAX: usize = 8;
 

@@ -28,6 +28,8 @@ const GAP_MAX: i64 = 2 * 3_600_000_000;
 const RATE_MAX: f32 = 0.125;
 /// Payments of a burst from which it is evidence.
 const PAYMENTS_MIN: u32 = 4;
+/// Nats added so that this channel is exceeded by clean agents as often as the others.
+const OFFSET: f32 = 3.0;
 /// What a geometric law makes of bursts with a tail that is heavier.
 const HEAVY: f32 = 0.8;
 
@@ -85,7 +87,7 @@ impl State {
         }
         let mean = (self.payments + 2.0) / (self.bursts + 1.0);
         let each = -(1.0 - 1.0 / mean.max(1.01)).ln();
-        self.nats = (HEAVY * each * (self.burst as f32 - 1.0)).clamp(0.0, 40.0);
+        self.nats = (HEAVY * each * (self.burst as f32 - 1.0) + OFFSET).clamp(0.0, 40.0);
     }
 }
 

@@ -32,7 +32,7 @@ const IDLE: i64 = 144;
 /// Payments to a payee from which its price is known.
 const KNOWN: u8 = 5;
 const NATS_MAX: f32 = 40.0;
-const OFFSET: f32 = 3.5;
+const OFFSET: f32 = 4.2;
 const LN_3: f32 = 1.098_612_3;
 
 /// The settings.

@@ -29,7 +29,7 @@ const DAY: i64 = 86_400_000_000;
 /// Payments within this time of an equal one are duplicates.
 const APART_MAX: i64 = 6_000_000;
 const NATS_MAX: f32 = 40.0;
-const DUPLICATE_OFFSET: f32 = 4.0;
+const DUPLICATE_OFFSET: f32 = 4.5;
 /// Quarters without a payment after which evidence is history: half a day.
 const IDLE: i64 = 48;
 /// A duplicate's share above usual that the channel looks for.

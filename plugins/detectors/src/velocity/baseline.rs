@@ -109,9 +109,9 @@ impl Baseline {
                 rate = (seen * weeks + borrow * day) / (weeks + borrow);
                 // A weekly job: expect it at last week's size, also in the hours beside it.
                 let beside = self.weekly[c].get(of_week + 167).max(self.weekly[c].get(of_week + 1));
-                let job = seen.max(0.5 * beside);
+                let job = seen.max(beside);
                 if job > 4.0 * all && job > 6.0 * beta[c] {
-                    rate = rate.max(0.8 * job);
+                    rate = rate.max(job);
                 }
             }
             rates[c] = rate.max(0.02 * all) * self.level;
