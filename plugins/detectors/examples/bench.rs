@@ -5,6 +5,9 @@
 //! with hindsight) and `DATA/default.jsonl` (alerts with a life, opened at OPEN, 10 nats by default), and prints cost
 //! and size. It plays the part of the engine: one slot per agent, signals after each payment, ticks when wished.
 
+#![expect(clippy::print_stdout, reason = "it prints a report")]
+#![expect(clippy::cast_possible_truncation, reason = "its input is numbers in JSON")]
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fs::File;

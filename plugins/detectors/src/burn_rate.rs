@@ -16,6 +16,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::amount::{at_stake, dollars, narrow};
 use crate::compact::fingerprint;
 use crate::evidence::{Thresholds, announced, probability};
 use crate::period::bounds;
@@ -200,7 +201,7 @@ fn judge(nats: f32, outlook: &Outlook, known: bool) -> f32 {
     }
     let z = (outlook.projected() - outlook.amount) / outlook.sd;
     if z > 1.0 && outlook.runs_out() {
-        (nats + 0.6 * (z as f32 - 0.5).min(3.0)).min(NATS_MAX)
+        (nats + 0.6 * (narrow(z) - 0.5).min(3.0)).min(NATS_MAX)
     } else {
         (nats - 1.5).max(0.0)
     }
@@ -224,7 +225,7 @@ impl Detector for BurnRate {
         }
         let settled = seen.booking.settled;
         state.held = state.held.plus(seen.booking.held);
-        state.note(seen.at, (settled.dollars() as f32).clamp(-1e10, 1e10));
+        state.note(seen.at, dollars(settled));
         let mut overdrawn = false;
         for (index, budget) in cx.profile.budgets.iter().take(BUDGETS_MAX).enumerate() {
             let spending = slot(&mut state.spendings, index, budget);
@@ -312,8 +313,8 @@ impl BurnRate {
             signal.verdict = Verdict::Learning;
         }
         let overrun = (outlook.projected() - outlook.amount).max(0.0);
-        signal.excess = Usd::from_nanos((overrun * 1e9) as i64);
-        let window_secs = u32::try_from((outlook.length * 86_400.0) as i64).unwrap_or(u32::MAX);
+        signal.excess = at_stake(overrun);
+        let window_secs = u32::try_from(spending.until.since(spending.from).as_secs()).unwrap_or(u32::MAX);
         signal.basis = Basis { window_secs, learned_hours: view.usual.learned_hours, weeks: 0 };
         for (name, fact) in [
             ("days_until_empty", outlook.days_until_empty()),

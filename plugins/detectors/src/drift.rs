@@ -3,7 +3,7 @@
 //! Two tests: the bank's lowest level (1.6 times the usual for long), which the velocity detector publishes, and the
 //! last two and three days against the same days of the weeks before.
 
-use railwatch_model::{Basis, Signal, SignalKind, Timestamp, Unit, Usd, Verdict};
+use railwatch_model::{Basis, Signal, SignalKind, Timestamp, Unit, Verdict};
 use railwatch_plugin::column::{Column, column};
 use railwatch_plugin::config::{ConfigError, parse};
 use railwatch_plugin::detector::{Context, Detector, Observation, Usual, View};
@@ -11,6 +11,7 @@ use railwatch_plugin::registry::DetectorPlugin;
 use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
+use crate::amount::{at_stake, dollars};
 use crate::compact::Halves;
 use crate::evidence::{Thresholds, announced, signal};
 
@@ -30,7 +31,7 @@ const RING: i64 = 112;
 /// Parts of a week.
 const WEEK: i64 = 28;
 const NATS_MAX: f32 = 40.0;
-const OFFSET: f32 = 1.0;
+const OFFSET: f32 = 0.5;
 /// Payments per hour below which an agent does not drift: it is dormant, or it wakes up.
 const RATE_MIN: f32 = 0.2;
 /// What every single day of a drift is above its reference.
@@ -177,7 +178,7 @@ impl Detector for Drift {
     }
 
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
-        let usd = seen.booking.committed.dollars() as f32;
+        let usd = dollars(seen.booking.committed);
         let cap = cx.usual.amount_cap.clamp(0.0, 1e10);
         let x = [seen.booking.purchases as f32, usd.clamp(-cap, cap)];
         if x == [0.0; 2] {
@@ -211,7 +212,7 @@ impl Detector for Drift {
             return;
         }
         let nats = f64::from(state.nats.max(usual.drift_nats));
-        if nats < 3.0 {
+        if nats < 3.0 || usual.payments_per_hour_mean < RATE_MIN {
             return;
         }
         let quiet = announced(&view.profile.announcements, view.now, &SignalKind::Drift, None);
@@ -228,7 +229,7 @@ impl Detector for Drift {
         }
         let excess =
             if by_days { 3.0 * (signal.value - signal.usual) } else { f64::from(usual.drift_excess) };
-        signal.excess = Usd::from_nanos((excess.max(0.0) * 1e9) as i64);
+        signal.excess = at_stake(excess);
         signal.basis = Basis {
             window_secs: if by_days { 259_200 } else { 86_400 },
             learned_hours: usual.learned_hours,

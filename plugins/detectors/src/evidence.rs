@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Evidence from which a signal fires, and below which it is usual again, in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(try_from = "RawThresholds")]
 pub struct Thresholds {
     /// From here on a signal fires, if it is material as well. Chance alone gets there in about one of `exp(open)`
     /// trials.
@@ -19,6 +19,39 @@ pub struct Thresholds {
 impl Default for Thresholds {
     fn default() -> Self {
         Self { open: 10.0, close: 4.0 }
+    }
+}
+
+/// Evidence from which a signal fires, and below which it is usual again, in nats.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "Thresholds")]
+#[serde(deny_unknown_fields, default)]
+struct RawThresholds {
+    /// From here on a signal fires, if it is material as well; at most 40.
+    open: f64,
+    /// Below it an alert may close; above 0 and below `open`.
+    close: f64,
+}
+
+impl Default for RawThresholds {
+    fn default() -> Self {
+        let Thresholds { open, close } = Thresholds::default();
+        Self { open, close }
+    }
+}
+
+impl TryFrom<RawThresholds> for Thresholds {
+    type Error = String;
+
+    fn try_from(raw: RawThresholds) -> Result<Self, String> {
+        let RawThresholds { open, close } = raw;
+        if 0.0 < close && close < open && open <= 40.0 {
+            Ok(Self { open, close })
+        } else {
+            Err(format!(
+                "evidence opens at {open} and closes below {close}; they must be 0 < close < open <= 40"
+            ))
+        }
     }
 }
 
@@ -38,8 +71,8 @@ impl Thresholds {
 /// The probability that evidence of `nats` is a real incident: a logistic function of its logarithm, fitted on the
 /// labelled simulator. Zero below three nats, where evidence is everyday noise.
 pub fn probability(nats: f64) -> f64 {
-    const INTERCEPT: f64 = -9.7;
-    const SLOPE: f64 = 4.2;
+    const INTERCEPT: f64 = -11.4;
+    const SLOPE: f64 = 4.15;
     if nats < 3.0 { 0.0 } else { 1.0 / (1.0 + (-(INTERCEPT + SLOPE * nats.ln())).exp()) }
 }
 

@@ -3,7 +3,7 @@
 //! How surprising that is follows from how often the agent finds new payees (Good-Turing); every further payment of
 //! the pair adds to it, the more the larger it is. After three days the pair is part of the usual.
 
-use railwatch_model::{Basis, Signal, SignalKind, SmolStr, Timestamp, Unit, Usd};
+use railwatch_model::{Basis, Signal, SignalKind, SmolStr, Timestamp, Unit};
 use railwatch_plugin::column::{Column, column};
 use railwatch_plugin::config::{ConfigError, parse};
 use railwatch_plugin::detector::{Context, Detector, Observation, View};
@@ -12,6 +12,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::amount::{at_stake, dollars};
 use crate::compact::fingerprint;
 use crate::evidence::{Thresholds, announced, signal};
 
@@ -151,10 +152,10 @@ impl Detector for NewPayee {
     }
 
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
-        let usd = (seen.booking.committed.dollars() as f32).clamp(0.0, 1e10);
+        let usd = dollars(seen.booking.committed).max(0.0);
         let Some(payee) = seen.payment.payee.as_ref() else { return };
         if seen.booking.purchases < 0 {
-            state.take_back(payee, -seen.booking.committed.dollars() as f32);
+            state.take_back(payee, -dollars(seen.booking.committed));
         }
         if seen.booking.purchases <= 0 {
             return;
@@ -213,7 +214,7 @@ impl Detector for NewPayee {
         signal.value = f64::from(suspect.spent);
         signal.about = Some(suspect.payee.clone());
         signal.since = Some(suspect.since);
-        signal.excess = Usd::from_nanos((signal.value * 1e9) as i64);
+        signal.excess = at_stake(signal.value);
         signal.basis = Basis { window_secs: 0, learned_hours: view.usual.learned_hours, weeks: 0 };
         signal.facts.push((SmolStr::new_static("payments"), f64::from(suspect.payments)));
         signals.push(signal);

@@ -3,7 +3,7 @@
 //! Per payee the mean and variance of the logarithm of amounts; a CUSUM of the Gaussian likelihood ratio of "three
 //! times the price", at full weight once in five minutes.
 
-use railwatch_model::{Basis, Signal, SignalKind, SmolStr, Timestamp, Unit, Usd};
+use railwatch_model::{Basis, Signal, SignalKind, SmolStr, Timestamp, Unit};
 use railwatch_plugin::column::{Column, column};
 use railwatch_plugin::config::{ConfigError, parse};
 use railwatch_plugin::detector::{Context, Detector, Observation, View};
@@ -12,6 +12,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::amount::{at_stake, dollars};
 use crate::compact::fingerprint;
 use crate::evidence::{Peak, Thresholds, announced, signal};
 
@@ -151,7 +152,7 @@ impl Detector for Price {
     }
 
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
-        let usd = seen.booking.committed.dollars() as f32;
+        let usd = dollars(seen.booking.committed);
         let Some(payee) = seen.payment.payee.as_ref() else { return };
         if seen.booking.purchases < 0 && usd < 0.0 {
             state.take_back(fingerprint(payee), -usd);
@@ -200,7 +201,7 @@ impl Detector for Price {
         (signal.value, signal.usual) = (f64::from(state.seen), f64::from(state.usual));
         signal.about = Some(state.about.clone());
         signal.since = Some(Timestamp::from_secs(i64::from(state.since)));
-        signal.excess = Usd::from_nanos((f64::from(state.excess) * 1e9) as i64);
+        signal.excess = at_stake(state.excess);
         signal.basis = Basis { window_secs: 0, learned_hours: view.usual.learned_hours, weeks: 0 };
         signals.push(signal);
     }

@@ -4,7 +4,7 @@
 //! and amount within six seconds, against the agent's own share. *Loop*: the same payee over and over, for an agent
 //! that does not do that, beyond its own usual daily peak; a loop is a matter of velocity, whose signal reports it.
 
-use railwatch_model::{Basis, Payment, Signal, SignalKind, Timestamp, Unit, Usd};
+use railwatch_model::{Basis, Payment, Signal, SignalKind, Timestamp, Unit};
 use railwatch_plugin::column::{Column, column};
 use railwatch_plugin::config::{ConfigError, parse};
 use railwatch_plugin::detector::{Context, Detector, Observation, View};
@@ -12,6 +12,7 @@ use railwatch_plugin::registry::DetectorPlugin;
 use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
+use crate::amount::{at_stake, dollars};
 use crate::compact::fingerprint;
 use crate::evidence::{Peak, Thresholds, announced, signal};
 
@@ -234,7 +235,7 @@ impl Detector for Repeat {
             }
             state.quarter = quarter;
         }
-        let usd = seen.booking.committed.dollars() as f32;
+        let usd = dollars(seen.booking.committed);
         state.open[0] += 1.0;
         if state.repeats(payee, seen.payment, seen.at) {
             state.open[1] += 1.0;
@@ -261,7 +262,7 @@ impl Detector for Repeat {
         (signal.value, signal.usual) = (f64::from(state.share_last), f64::from(state.share[0]));
         let (since, usd, window_secs) = (state.since, state.excess, 900);
         signal.since = Some(Timestamp::from_secs(i64::from(since)));
-        signal.excess = Usd::from_nanos((f64::from(usd.max(0.0)) * 1e9) as i64);
+        signal.excess = at_stake(usd);
         signal.basis = Basis { window_secs, learned_hours: view.usual.learned_hours, weeks: 0 };
         signals.push(signal);
     }

@@ -1,6 +1,8 @@
 //! Laws of the detectors, through the public list: what must hold for any stream, and what the four signals say about
 //! streams that people would recognise.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -113,8 +115,8 @@ impl Rig {
         signals
     }
 
-    fn signal(&self, now_secs: i64, kind: SignalKind) -> Option<Signal> {
-        self.signals(now_secs).into_iter().find(|signal| signal.kind == kind)
+    fn signal(&self, now_secs: i64, kind: &SignalKind) -> Option<Signal> {
+        self.signals(now_secs).into_iter().find(|signal| signal.kind == *kind)
     }
 
     fn firing(&self, now_secs: i64) -> Vec<SignalKind> {
@@ -123,12 +125,9 @@ impl Rig {
     }
 
     fn save(&self) -> Vec<Vec<u8>> {
-        let save = |column: &Box<dyn Column>| {
-            let mut bytes = Vec::new();
-            column.save(0, &mut bytes);
-            bytes
-        };
-        self.columns.iter().map(save).collect()
+        let mut saved = vec![Vec::new(); self.columns.len()];
+        self.columns.iter().zip(&mut saved).for_each(|(column, bytes)| column.save(0, bytes));
+        saved
     }
 
     /// A number below `n`, the same ones in every run.
@@ -209,6 +208,26 @@ fn scores(rig: &Rig, now_secs: i64) -> [f64; 2] {
 }
 
 #[test]
+fn every_example_is_a_table_of_its_detector_and_mistakes_are_explained() {
+    for plugin in DETECTORS {
+        let config: toml::Table = toml::from_str(plugin.example).unwrap();
+        let table = config["detectors"][plugin.name].as_table().unwrap();
+        assert_eq!((plugin.build)(table).unwrap().name(), plugin.name);
+        let wrong = toml::from_str("treshold = 1").unwrap();
+        assert!((plugin.build)(&wrong).unwrap_err().to_string().contains("treshold"), "{}", plugin.name);
+    }
+    for (name, wrong) in [
+        ("velocity", "ratio = 0.5"),
+        ("velocity", "window = \"5s\""),
+        ("rail_shift", "share = \"20%\""),
+        ("drift", "evidence = { open = 3.0, close = 5.0 }"),
+    ] {
+        let plugin = DETECTORS.iter().find(|plugin| plugin.name == name).unwrap();
+        assert!((plugin.build)(&toml::from_str(wrong).unwrap()).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn a_spike_of_forty_times_fires_within_minutes_and_reaches_review_alone() {
     let mut rig = Rig::new();
     let end = rig.live(START, 14, 1);
@@ -218,7 +237,7 @@ fn a_spike_of_forty_times_fires_within_minutes_and_reaches_review_alone() {
     });
     let fired = fired.expect("a spike of forty times fires");
     assert!(fired - end <= 300, "after {} s", fired - end);
-    let signal = rig.signal(fired, SignalKind::Velocity).unwrap();
+    let signal = rig.signal(fired, &SignalKind::Velocity).unwrap();
     assert!(signal.ratio() >= 3.0, "{signal:?}");
     let text = explain(&signal, &rig.subject, Timestamp::from_secs(fired));
     assert!(text.contains("its usual") && text.contains("Monday 00:00 (2 weeks known)"), "{text}");
@@ -233,7 +252,7 @@ fn a_new_agent_is_learned_before_anything_fires() {
     let mut rig = Rig::new();
     for n in 0..200 {
         rig.observe(&pay(START + n, 100));
-        let signal = rig.signal(START + n, SignalKind::Velocity).unwrap();
+        let signal = rig.signal(START + n, &SignalKind::Velocity).unwrap();
         assert_eq!(signal.verdict, Verdict::Learning);
     }
     assert!(scores(&rig, START + 200)[0] < 0.7);
@@ -287,7 +306,7 @@ fn evidence_fades_in_silence() {
     assert!(rig.firing(end + 600).contains(&SignalKind::Velocity));
     assert!(rig.wake_at <= Timestamp::from_secs(end + 2 * HOUR), "it wants to be looked at again");
     rig.tick(end + DAY);
-    let signal = rig.signal(end + DAY, SignalKind::Velocity).unwrap();
+    let signal = rig.signal(end + DAY, &SignalKind::Velocity).unwrap();
     assert_eq!((signal.verdict, signal.value), (Verdict::Usual, 0.0));
 }
 
@@ -308,7 +327,7 @@ fn a_rail_that_takes_over_fires_unless_it_was_announced() {
         for n in 0..36 {
             rig.observe(&Pay { rail: "stripe", ..pay(end + n * 600, 100) });
         }
-        let signal = rig.signal(end + 35 * 600, SignalKind::RailShift).unwrap();
+        let signal = rig.signal(end + 35 * 600, &SignalKind::RailShift).unwrap();
         assert_eq!(signal.verdict == Verdict::Firing, !announced, "{signal:?}");
         assert!(announced || signal.about.as_deref() == Some("stripe"));
         assert_eq!(signal.value, 1.0);
@@ -337,7 +356,7 @@ fn a_budget_that_will_not_last_is_said_days_before() {
             }
         }
         assert_eq!(fired.is_some(), fires, "${dollars}");
-        let signal = rig.signal(START + 10 * DAY, SignalKind::Budget).unwrap();
+        let signal = rig.signal(START + 10 * DAY, &SignalKind::Budget).unwrap();
         assert!(fired.is_none_or(|day| day <= 5), "on day {fired:?}");
         let used = signal.fact("percent_used").unwrap();
         assert!((used - 1440.0 / dollars as f64 * 100.0).abs() < 0.5, "{used}");
@@ -403,12 +422,12 @@ fn a_retraction_removes_its_effect() {
     let mut rig = Rig::new();
     let end = rig.live(START, 7, 1);
     rig.observe(&pay(end, 100));
-    let before = rig.signal(end, SignalKind::Velocity).unwrap();
+    let before = rig.signal(end, &SignalKind::Velocity).unwrap();
     let large = Pay { nanos: 5_000_000_000, ..pay(end, 0) };
     (0..50).for_each(|_| rig.observe(&large));
     assert!(rig.firing(end).contains(&SignalKind::Velocity));
     (0..50).for_each(|_| rig.observe(&Pay { nanos: -5_000_000_000, purchases: -1, ..pay(end, 0) }));
-    let after = rig.signal(end, SignalKind::Velocity).unwrap();
+    let after = rig.signal(end, &SignalKind::Velocity).unwrap();
     assert!((after.value - before.value).abs() < 0.01, "{} {}", after.value, before.value);
     assert!(after.evidence <= before.evidence + 0.5, "{} {}", after.evidence, before.evidence);
 }
@@ -419,7 +438,7 @@ fn evidence_does_not_depend_on_the_currency() {
         let mut rig = Rig::new();
         let end = rig.live(START, 7, scale);
         (0..40).for_each(|n| rig.observe(&Pay { nanos: 700_000_000 * scale, ..pay(end + n * 120, 0) }));
-        rig.signal(end + 4800, SignalKind::Velocity).unwrap()
+        rig.signal(end + 4800, &SignalKind::Velocity).unwrap()
     };
     let (dollars, other) = (run(1), run(1024));
     assert!((dollars.evidence - other.evidence).abs() < 0.02 * dollars.evidence, "{dollars:?} {other:?}");
@@ -429,8 +448,8 @@ fn evidence_does_not_depend_on_the_currency() {
 #[test]
 fn a_year_of_an_agent_fits_into_two_and_a_half_kibibytes() {
     let mut rig = Rig::new();
-    for n in 0..365 * 24 {
-        rig.observe(&Pay { payee: ["p1", "p2", "p3", "p4"][n as usize % 4], ..pay(START + n * HOUR, 100) });
+    for (n, payee) in (0..365 * 24).zip(["p1", "p2", "p3", "p4"].into_iter().cycle()) {
+        rig.observe(&Pay { payee, ..pay(START + n * HOUR, 100) });
     }
     let bytes: usize = rig.save().iter().map(Vec::len).sum();
     assert!(bytes <= 2560, "{bytes}");
@@ -497,7 +516,7 @@ proptest! {
             for offset in order {
                 rig.observe_at(&pay(end + offset, 100), end + 110);
             }
-            let velocity = rig.signal(end + 110, SignalKind::Velocity).unwrap();
+            let velocity = rig.signal(end + 110, &SignalKind::Velocity).unwrap();
             (velocity.value, velocity.evidence)
         };
         let offsets: Vec<i64> = (0..22).map(|n| n * 5).collect();

@@ -17,7 +17,7 @@ const WEEK: i32 = 168;
 /// What an hour's weight in the mean of all hours is multiplied by each hour: a half-life of 14 days.
 const DECAY: f32 = 0.997_939_3;
 /// The same for the comparison of the last two days with what was expected: 30 hours.
-const DECAY_RECENT: f32 = 0.977_159_97;
+const DECAY_RECENT: f32 = 0.977_16;
 
 /// What is usual, by hour.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

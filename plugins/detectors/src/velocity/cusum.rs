@@ -23,7 +23,7 @@ const NATS_MAX: f32 = 40.0;
 
 /// Nats added so that each detector of the bank is exceeded equally often by clean agents.
 const OFFSETS: [[f32; LEVELS]; CHANNELS] =
-    [[3.5, 2.0, 0.5, 0.5, 0.0], [3.5, 2.0, 0.0, 0.0, -1.0], [3.5, 2.0, 0.0, 0.0, -1.0]];
+    [[3.0, 0.8, -0.7, -0.7, -1.2], [3.0, 0.8, -1.2, -1.2, -2.2], [3.0, 0.8, -1.2, -1.2, -2.2]];
 
 /// The bank.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

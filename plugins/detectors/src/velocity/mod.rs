@@ -4,6 +4,8 @@
 //! This detector learns the baseline that all others use and publishes it as [`Usual`]. It fires on evidence (see
 //! `cusum`), and only where the velocity that people see is also well above the usual.
 
+#![expect(clippy::needless_range_loop, reason = "channels and levels index several arrays at once")]
+
 mod baseline;
 mod cusum;
 mod dispersion;
@@ -23,6 +25,7 @@ use self::baseline::{Baseline, Lesson, PerChannel, Prior};
 use self::cusum::{Bank, Finding, LEVELS};
 use self::dispersion::{Beta, Dispersion, Learning};
 use self::window::Sliding;
+use crate::amount::{at_stake, dollars, narrow};
 use crate::evidence::{Peak, Thresholds, announced, probability};
 
 /// `[detectors.velocity]`.
@@ -38,6 +41,8 @@ const HOUR: i64 = 3_600_000_000;
 const QUARTER: i64 = HOUR / 4;
 /// Silence beyond this is not replayed hour by hour: the profile would be four weeks of nothing.
 const CATCH_UP: i64 = 28 * 24 * HOUR;
+/// Velocity from which a loop (one payee over and over) is more than a habit.
+const LOOP_RATIO: f64 = 2.0;
 /// Up to this many learned hours a baseline is expected to be wrong by more than its noise.
 const YOUNG_HOURS: f32 = 120.0;
 /// How long a suspected level keeps the agent from being learned.
@@ -276,7 +281,7 @@ impl Velocity {
     /// Dollars per hour that the owner expects.
     fn seed(&self, profile: &Profile) -> Option<f32> {
         let seed = profile.seed_usd_per_hour.or(self.config.seed.map(|seed| seed.0.dollars()))?;
-        (seed > 0.0 && seed.is_finite()).then(|| seed.clamp(1e-6, 1e9) as f32)
+        (seed > 0.0 && seed.is_finite()).then(|| narrow(seed.clamp(1e-6, 1e9)))
     }
 
     /// What is assumed: the owner's word counts for a day of experience, nothing else for two hours of the agent's own.
@@ -310,7 +315,7 @@ impl Detector for Velocity {
 
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
         let payments = seen.booking.purchases as f32;
-        let usd = (seen.booking.committed.dollars() as f32).clamp(-1e10, 1e10);
+        let usd = dollars(seen.booking.committed);
         if payments == 0.0 && usd == 0.0 {
             return;
         }
@@ -404,7 +409,8 @@ impl Velocity {
         let loop_nats = if looping { view.usual.loop_nats } else { 0.0 };
         let by_loop = loop_nats > by_bank;
         let nats = if warm { f64::from(by_bank.max(loop_nats)) } else { 0.0 };
-        let material = (by_loop || f64::from(ratio) >= self.config.ratio)
+        let ratio_min = if by_loop { LOOP_RATIO.min(self.config.ratio) } else { self.config.ratio };
+        let material = f64::from(ratio) >= ratio_min
             && f64::from(excess) >= self.config.material.0.dollars()
             && !announced(&view.profile.announcements, view.now, &SignalKind::Velocity, None);
         let verdict = if warm { self.config.evidence.verdict(nats, material) } else { Verdict::Learning };
@@ -416,7 +422,7 @@ impl Velocity {
         signal.probability = probability(nats);
         if nats > 0.0 {
             signal.since = Some(if by_loop { view.usual.loop_since } else { since });
-            signal.excess = Usd::from_nanos((f64::from(excess) * 1e9) as i64);
+            signal.excess = at_stake(excess);
         }
         signal.basis = Basis {
             window_secs: u32::try_from(self.config.window.0.as_secs()).unwrap_or(u32::MAX),
