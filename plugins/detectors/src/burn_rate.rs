@@ -33,6 +33,8 @@ pub const PLUGIN: DetectorPlugin = DetectorPlugin {
 const DAY: i64 = 86_400_000_000;
 /// How often the projection is tested.
 const TEST_EVERY: Duration = Duration::from_secs(600);
+/// How soon a budget that is in doubt is looked at again without a payment.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 const NATS_MAX: f32 = 40.0;
 const OFFSET: f32 = 4.0;
 /// Budgets per subject; further ones are not watched.
@@ -168,7 +170,9 @@ impl State {
     /// Compares every budget's projection with its amount.
     /// Silence (`spends` false) is no evidence of burning.
     fn test(&mut self, cx: &mut Context<'_, ()>, spends: bool) {
-        self.test_at = cx.now.after(TEST_EVERY);
+        if spends {
+            self.test_at = cx.now.after(TEST_EVERY);
+        }
         let at = cx.clock.max(cx.now);
         let known = cx.usual.warm || self.of_days().is_some();
         for index in 0..self.spendings.len() {
@@ -185,7 +189,7 @@ impl State {
                 spending.since = at;
             }
             if spending.nats > 0.0 {
-                cx.wake_by(self.test_at);
+                cx.wake_by(cx.now.after(LOOK_AGAIN));
             }
         }
     }
@@ -244,7 +248,7 @@ impl Detector for BurnRate {
     }
 
     fn tick(&self, cx: &mut Context<'_, ()>, state: &mut State) {
-        if !state.spendings.is_empty() && cx.now >= state.test_at {
+        if !state.spendings.is_empty() {
             for (index, budget) in cx.profile.budgets.iter().take(BUDGETS_MAX).enumerate() {
                 let spending = slot(&mut state.spendings, index, budget);
                 if cx.now >= spending.until {

@@ -70,6 +70,8 @@ pub struct State {
     noise: [f32; 2],
     /// Days that the noise was learned from.
     days: u16,
+    /// True if the open part holds a sudden change that is told already.
+    burst: bool,
     /// Evidence of the test over days.
     nats: f32,
     /// The ratio that it found.
@@ -100,7 +102,14 @@ impl State {
         }
         while self.part < part {
             let open = std::mem::take(&mut self.open);
-            self.set(self.part, open.map(|sum| sum.max(0.0)));
+            let clusters = [usual.cluster_payments, usual.cluster_usd];
+            let known = self.part - self.first > WEEK && std::mem::take(&mut self.burst);
+            let sum = |channel: usize| {
+                let week = self.get(channel, self.part - WEEK);
+                let most = if known { 1.2 * week + 3.0 * clusters[channel] } else { f32::MAX };
+                open[channel].clamp(0.0, most.max(0.0))
+            };
+            self.set(self.part, [sum(0), sum(1)]);
             let closed = self.part;
             self.part += 1;
             self.test(closed, usual);
@@ -189,9 +198,10 @@ impl Detector for Drift {
             (state.first, state.part, state.noise) = (part, part, [0.3; 2]);
         } else if part > state.part {
             state.advance(part, cx.usual);
-            cx.usual.report(cx.now, state.nats);
+            cx.usual.report_lasting(cx.now, state.nats);
         }
         if part == state.part {
+            state.burst |= cx.usual.bursting(cx.now);
             state.open = [state.open[0] + x[0], state.open[1] + x[1]];
         } else if part >= state.first && state.part - part < RING {
             state.set(part, [0, 1].map(|channel| (state.get(channel, part) + x[channel]).max(0.0)));

@@ -112,6 +112,9 @@ impl State {
 
     fn add(&mut self, llr: f32, at: Timestamp) {
         let part = at.micros().div_euclid(PART);
+        if part - self.part > IDLE {
+            self.nats *= 0.5;
+        }
         if self.nats <= 0.0 {
             self.since = u32::try_from(at.secs()).unwrap_or(0);
             self.excess = 0.0;

@@ -35,6 +35,8 @@ const MOVED: f32 = 0.88;
 const FORGET: f32 = 0.998;
 /// Votes before which nothing is known.
 const VOTES_MIN: f32 = 20.0;
+/// Quarters without a vote for a rail after which its evidence is history: half a day.
+const IDLE: i64 = 48;
 /// What a vote for other rails leaves of the evidence, so that it does not outlive what it was about.
 const RECOVERY: f32 = 0.85;
 const NATS_MAX: f32 = 40.0;
@@ -82,6 +84,8 @@ struct Rail {
     nats: f32,
     /// When the evidence began, in seconds.
     since: u32,
+    /// The quarter that last voted for this rail.
+    voted: i64,
     /// Dollars since then.
     spent: f32,
     /// Payments in the open quarter.
@@ -212,6 +216,9 @@ fn vote(cx: &mut Context<'_, ()>, state: &mut State) {
             rail.spent = rail.quarters[0];
         }
         let kept = if share < 0.1 { rail.nats * RECOVERY } else { rail.nats };
+        if share >= 0.1 {
+            rail.voted = state.quarter;
+        }
         rail.nats = (kept + 0.8 * llr.clamp(-2.0, 2.5)).clamp(0.0, NATS_MAX);
         hot = hot.max(rail.nats);
     }
@@ -245,7 +252,8 @@ impl RailShift {
             signal.verdict = Verdict::Learning;
             return signal;
         }
-        if rail.nats > 0.0 {
+        let idle = view.now.micros().div_euclid(QUARTER) - rail.voted > IDLE;
+        if rail.nats > 0.0 && !idle {
             signal.evidence = f64::from(state.peak.beyond(rail.nats + OFFSET));
             signal.probability = probability(signal.evidence);
             signal.since = Some(Timestamp::from_secs(i64::from(rail.since)));
@@ -255,7 +263,7 @@ impl RailShift {
         signal.verdict = self.config.evidence.verdict(signal.evidence, material);
         let rule = signal.value > self.config.share.0 && signal.usual < self.config.history.0;
         signal.facts.push((SmolStr::new_static("dominant"), f64::from(u8::from(rule))));
-        if signal.evidence >= 3.0 || rule {
+        if signal.evidence >= self.config.evidence.close || rule {
             let jsd = divergence(
                 state
                     .last_hour(view.now)

@@ -89,6 +89,8 @@ pub struct State {
 struct Loop {
     /// The payee of the last payment.
     payee: u32,
+    /// When that was, in seconds.
+    last: u32,
     /// Payments.
     n: u32,
     /// Chance that the next payee is the same.
@@ -107,6 +109,13 @@ struct Loop {
 
 impl Loop {
     fn see(&mut self, payee: u32, at: Timestamp, learn: bool) {
+        let secs = u32::try_from(at.secs()).unwrap_or(0);
+        let hours = secs.saturating_sub(self.last) / 3600;
+        if hours > 0 {
+            // A loop does not pause.
+            self.nats *= 0.5_f32.powf(hours.min(99) as f32);
+        }
+        self.last = self.last.max(secs);
         let day = at.micros().div_euclid(DAY);
         if day > self.day {
             if self.peak > 0.0 {
@@ -126,7 +135,7 @@ impl Loop {
             let looped = (chance + 0.05).max(0.95);
             let llr = if same { (looped / chance).ln() } else { ((1.0 - looped) / (1.0 - chance)).ln() };
             if self.nats <= 0.0 {
-                self.since = u32::try_from(at.secs()).unwrap_or(0);
+                self.since = secs;
             }
             self.nats = (self.nats + llr).clamp(0.0, NATS_MAX);
             self.peak = self.peak.max(self.nats);
@@ -177,6 +186,8 @@ impl State {
             }
             self.share_last = share;
             self.judge(share, (n / 6.0).min(1.0), warm);
+        } else {
+            self.nats = (self.nats - 0.5).max(0.0);
         }
         (self.open, self.open_usd) = ([0.0; 2], 0.0);
     }

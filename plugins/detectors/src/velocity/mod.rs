@@ -240,35 +240,35 @@ impl State {
             if self.payments > 20 { (*mean + 3.0 * variance.sqrt()).min(80.0).exp() } else { f32::MAX };
     }
 
-    fn publish(&self, usual: &mut Usual, best: Finding, drift: Finding, seeded: bool) {
+    /// Publishes what changes by the hour.
+    fn publish_hour(&self, usual: &mut Usual) {
         let mean = self.baseline.mean();
         let dispersion_day = self.dispersion.phi_day(2).max(1e-9);
+        usual.payments_per_hour = self.baseline.rates[0];
+        usual.usd_per_hour = self.baseline.rates[2];
+        usual.usd_per_day = mean[2] * 24.0 * self.baseline.recent_ratio(6.0 * dispersion_day, 0.0);
+        usual.dispersion_day = dispersion_day;
+        usual.learned_hours = self.baseline.hours;
+        usual.learn_weight = if self.suspected == Timestamp::EPOCH { 1.0 } else { 0.1 };
+        usual.payments_per_hour_mean = mean[0];
+        usual.cluster_payments = self.beta[0][2];
+        usual.cluster_usd = self.beta[1][2];
+    }
+
+    /// Publishes what changes by the payment.
+    fn publish(&self, usual: &mut Usual, best: Finding, drift: Finding, seeded: bool) {
         let (drift_since, drift_excess) = self.bank.run(0);
-        *usual = Usual {
-            payments_per_hour: self.baseline.rates[0],
-            usd_per_hour: self.baseline.rates[2],
-            usd_per_day: mean[2] * 24.0 * self.baseline.recent_ratio(6.0 * dispersion_day, 0.0),
-            dispersion_day,
-            learned_hours: self.baseline.hours,
-            learn_weight: if self.suspected == Timestamp::EPOCH { 1.0 } else { 0.1 },
-            payments: self.payments,
-            payments_per_hour_mean: mean[0],
-            cluster_payments: self.beta[0][2],
-            cluster_usd: self.beta[1][2],
-            amount_cap: self.amount_cap,
-            amount_log_mean: self.amount_log[0],
-            amount_log_sd: self.amount_log[1].sqrt(),
-            drift_nats: self.peak_lasting.beyond(drift.nats),
-            drift_since: if drift.nats > 0.0 { drift_since } else { Timestamp::EPOCH },
-            drift_excess,
-            loop_nats: usual.loop_nats,
-            loop_since: usual.loop_since,
-            warm: self.warm(seeded),
-            alarm_since: usual.alarm_since,
-            alarm_at: usual.alarm_at,
-        };
+        usual.payments = self.payments;
+        usual.amount_cap = self.amount_cap;
+        usual.amount_log_mean = self.amount_log[0];
+        usual.amount_log_sd = self.amount_log[1].sqrt();
+        usual.drift_nats = self.peak_lasting.beyond(drift.nats);
+        usual.drift_since = if drift.nats > 0.0 { drift_since } else { Timestamp::EPOCH };
+        usual.drift_excess = drift_excess;
+        usual.warm = self.warm(seeded);
         if usual.warm {
-            usual.report(self.clock, best.nats.max(drift.nats));
+            usual.report(self.clock, best.nats);
+            usual.report_lasting(self.clock, drift.nats);
         }
     }
 }
@@ -320,6 +320,7 @@ impl Detector for Velocity {
             return;
         }
         let seeded = self.seed(cx.profile).is_some();
+        let hour = state.baseline.hour;
         if state.clock == Timestamp::EPOCH {
             state.amount_log[0] = usd.clamp(1e-7, 1e10).ln();
             let prior = seeded.then(|| self.prior(cx.profile, state));
@@ -344,7 +345,8 @@ impl Detector for Velocity {
         let warm = state.warm(seeded);
         if warm && !seen.late {
             let secs = u32::try_from(state.clock.secs()).unwrap_or(u32::MAX);
-            state.bank.add(x, &state.beta, secs);
+            let lasting = !cx.usual.bursting(cx.now);
+            state.bank.add(x, &state.beta, secs, lasting);
         }
         if payments > 0.0 {
             state.learn_amount(usd);
@@ -353,6 +355,9 @@ impl Detector for Velocity {
         let drift = state.bank.best(&state.beta, 0..1);
         state.peak.see(best.nats, seen.at);
         state.peak_lasting.see(drift.nats, seen.at);
+        if state.baseline.hour != hour {
+            state.publish_hour(cx.usual);
+        }
         state.publish(cx.usual, best, drift, seeded);
         if f64::from(best.nats) >= self.config.evidence.close {
             cx.wake_by(cx.now.after(Duration::from_secs(900)));
