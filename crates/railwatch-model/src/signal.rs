@@ -169,7 +169,7 @@ pub struct Signal {
     /// What `usual` was learned from.
     pub basis: Basis,
     /// Further numbers by name, for explanations and scripts: `days_until_empty`, `jsd`, `share_of_top_payee`.
-    pub facts: SmallVec<[(SmolStr, f64); 4]>,
+    pub facts: SmallVec<[(SmolStr, f64); 5]>,
 }
 
 impl Signal {

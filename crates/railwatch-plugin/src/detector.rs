@@ -177,6 +177,8 @@ pub struct Usual {
     pub alarm_since: Timestamp,
     /// When a detector last confirmed that alarm.
     pub alarm_at: Timestamp,
+    /// The same for detectors of sudden changes only: what happens then is told already and is no drift.
+    pub burst_at: Timestamp,
 }
 
 impl Usual {
@@ -185,8 +187,16 @@ impl Usual {
     const ALARM_HOLD: Duration = Duration::from_secs(2 * 3600);
     const ALARM_DAY: Duration = Duration::from_secs(86_400);
 
-    /// A detector reports its evidence at `now`, so that the others stop learning from an incident.
+    /// A detector of a sudden change reports its evidence at `now`, so that the others stop learning from an incident.
     pub fn report(&mut self, now: Timestamp, nats: f32) {
+        if nats >= Self::ALARM_NATS {
+            self.burst_at = now;
+        }
+        self.report_lasting(now, nats);
+    }
+
+    /// A detector of a lasting change reports its evidence at `now`.
+    pub fn report_lasting(&mut self, now: Timestamp, nats: f32) {
         if self.alarm_since != Timestamp::EPOCH && now.since(self.alarm_since) > 3 * Self::ALARM_DAY {
             self.alarm_since = Timestamp::EPOCH;
         }
@@ -196,6 +206,11 @@ impl Usual {
             }
             self.alarm_at = now;
         }
+    }
+
+    /// True while a sudden change is told, and for two hours after.
+    pub fn bursting(&self, now: Timestamp) -> bool {
+        self.burst_at != Timestamp::EPOCH && now.since(self.burst_at) < Self::ALARM_HOLD
     }
 
     /// True while nothing should be learned: for two hours after the last alarm, and at most a day.

@@ -16,6 +16,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::amount::{at_stake, dollars, narrow};
 use crate::compact::fingerprint;
 use crate::evidence::{Thresholds, announced, probability};
 use crate::period::bounds;
@@ -32,8 +33,10 @@ pub const PLUGIN: DetectorPlugin = DetectorPlugin {
 const DAY: i64 = 86_400_000_000;
 /// How often the projection is tested.
 const TEST_EVERY: Duration = Duration::from_secs(600);
+/// How soon a budget that is in doubt is looked at again without a payment.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 const NATS_MAX: f32 = 40.0;
-const OFFSET: f32 = 2.0;
+const OFFSET: f32 = 4.0;
 /// Budgets per subject; further ones are not watched.
 const BUDGETS_MAX: usize = 8;
 
@@ -165,8 +168,11 @@ impl State {
     }
 
     /// Compares every budget's projection with its amount.
-    fn test(&mut self, cx: &mut Context<'_, ()>) {
-        self.test_at = cx.now.after(TEST_EVERY);
+    /// Silence (`spends` false) is no evidence of burning.
+    fn test(&mut self, cx: &mut Context<'_, ()>, spends: bool) {
+        if spends {
+            self.test_at = cx.now.after(TEST_EVERY);
+        }
         let at = cx.clock.max(cx.now);
         let known = cx.usual.warm || self.of_days().is_some();
         for index in 0..self.spendings.len() {
@@ -176,11 +182,14 @@ impl State {
             let spending = &mut self.spendings[index];
             let before = spending.nats;
             spending.nats = judge(before, &outlook, known);
+            if !spends && spending.nats < NATS_MAX {
+                spending.nats = spending.nats.min(before);
+            }
             if before <= 0.0 && spending.nats > 0.0 {
                 spending.since = at;
             }
             if spending.nats > 0.0 {
-                cx.wake_by(self.test_at);
+                cx.wake_by(cx.now.after(LOOK_AGAIN));
             }
         }
     }
@@ -196,7 +205,7 @@ fn judge(nats: f32, outlook: &Outlook, known: bool) -> f32 {
     }
     let z = (outlook.projected() - outlook.amount) / outlook.sd;
     if z > 1.0 && outlook.runs_out() {
-        (nats + 0.6 * (z as f32 - 0.5).min(3.0)).min(NATS_MAX)
+        (nats + 0.6 * (narrow(z) - 0.5).min(3.0)).min(NATS_MAX)
     } else {
         (nats - 1.5).max(0.0)
     }
@@ -220,7 +229,7 @@ impl Detector for BurnRate {
         }
         let settled = seen.booking.settled;
         state.held = state.held.plus(seen.booking.held);
-        state.note(seen.at, (settled.dollars() as f32).clamp(-1e10, 1e10));
+        state.note(seen.at, dollars(settled));
         let mut overdrawn = false;
         for (index, budget) in cx.profile.budgets.iter().take(BUDGETS_MAX).enumerate() {
             let spending = slot(&mut state.spendings, index, budget);
@@ -234,12 +243,12 @@ impl Detector for BurnRate {
             overdrawn |= spending.nats < NATS_MAX && spending.settled.plus(state.held) >= budget.amount;
         }
         if overdrawn || cx.now >= state.test_at {
-            state.test(cx);
+            state.test(cx, true);
         }
     }
 
     fn tick(&self, cx: &mut Context<'_, ()>, state: &mut State) {
-        if !state.spendings.is_empty() && cx.now >= state.test_at {
+        if !state.spendings.is_empty() {
             for (index, budget) in cx.profile.budgets.iter().take(BUDGETS_MAX).enumerate() {
                 let spending = slot(&mut state.spendings, index, budget);
                 if cx.now >= spending.until {
@@ -247,7 +256,7 @@ impl Detector for BurnRate {
                     *spending = Spending { id: spending.id, from, until, ..Spending::default() };
                 }
             }
-            state.test(cx);
+            state.test(cx, false);
         }
     }
 
@@ -308,8 +317,8 @@ impl BurnRate {
             signal.verdict = Verdict::Learning;
         }
         let overrun = (outlook.projected() - outlook.amount).max(0.0);
-        signal.excess = Usd::from_nanos((overrun * 1e9) as i64);
-        let window_secs = u32::try_from((outlook.length * 86_400.0) as i64).unwrap_or(u32::MAX);
+        signal.excess = at_stake(overrun);
+        let window_secs = u32::try_from(spending.until.since(spending.from).as_secs()).unwrap_or(u32::MAX);
         signal.basis = Basis { window_secs, learned_hours: view.usual.learned_hours, weeks: 0 };
         for (name, fact) in [
             ("days_until_empty", outlook.days_until_empty()),

@@ -3,7 +3,7 @@
 //! A burst is a run of payments with less than two hours between them. For an agent with a few payments a week bursts
 //! are of one payment, rarely two; a geometric law with the learned mean says how unusual a longer one is.
 
-use railwatch_model::{Basis, Signal, SignalKind, Timestamp, Unit, Usd};
+use railwatch_model::{Basis, Signal, SignalKind, Timestamp, Unit};
 use railwatch_plugin::column::{Column, column};
 use railwatch_plugin::config::{ConfigError, parse};
 use railwatch_plugin::detector::{Context, Detector, Observation, View};
@@ -11,6 +11,7 @@ use railwatch_plugin::registry::DetectorPlugin;
 use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
+use crate::amount::{at_stake, dollars};
 use crate::evidence::{Thresholds, announced, signal};
 
 /// `[detectors.dormant]`.
@@ -28,6 +29,8 @@ const GAP_MAX: i64 = 2 * 3_600_000_000;
 const RATE_MAX: f32 = 0.125;
 /// Payments of a burst from which it is evidence.
 const PAYMENTS_MIN: u32 = 4;
+/// Nats added so that this channel is exceeded by clean agents as often as the others.
+const OFFSET: f32 = 3.0;
 /// What a geometric law makes of bursts with a tail that is heavier.
 const HEAVY: f32 = 0.8;
 
@@ -79,13 +82,13 @@ impl State {
     }
 
     fn judge(&mut self) {
-        if self.burst < PAYMENTS_MIN {
+        if self.burst < PAYMENTS_MIN || !self.dormant {
             self.nats = 0.0;
             return;
         }
         let mean = (self.payments + 2.0) / (self.bursts + 1.0);
         let each = -(1.0 - 1.0 / mean.max(1.01)).ln();
-        self.nats = (HEAVY * each * (self.burst as f32 - 1.0)).clamp(0.0, 40.0);
+        self.nats = (HEAVY * each * (self.burst as f32 - 1.0) + OFFSET).clamp(0.0, 40.0);
     }
 }
 
@@ -98,6 +101,11 @@ impl Detector for Dormant {
     }
 
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
+        if seen.booking.purchases < 0 && state.burst > 0 {
+            state.burst -= 1;
+            state.spent += dollars(seen.booking.committed);
+            state.judge();
+        }
         if seen.booking.purchases <= 0 {
             return;
         }
@@ -110,7 +118,7 @@ impl Detector for Dormant {
         }
         state.last = state.last.max(seen.at);
         state.burst = state.burst.saturating_add(1);
-        state.spent += seen.booking.committed.dollars() as f32;
+        state.spent += dollars(seen.booking.committed);
         if state.dormant {
             state.judge();
             cx.usual.report(cx.now, state.nats);
@@ -130,7 +138,7 @@ impl Detector for Dormant {
         signal.value = f64::from(state.burst);
         signal.usual = f64::from(state.payments / state.bursts.max(1.0));
         signal.since = Some(state.since);
-        signal.excess = Usd::from_nanos((f64::from(state.spent.max(0.0)) * 1e9) as i64);
+        signal.excess = at_stake(state.spent);
         signal.basis = Basis { window_secs: 0, learned_hours: view.usual.learned_hours, weeks: 0 };
         signals.push(signal);
     }

@@ -1,9 +1,9 @@
 //! Slow drift: spend that rises over days, too slowly for velocity.
 //!
 //! Two tests: the bank's lowest level (1.6 times the usual for long), which the velocity detector publishes, and the
-//! last day and the last three days against the same days of the weeks before.
+//! last two and three days against the same days of the weeks before.
 
-use railwatch_model::{Basis, Signal, SignalKind, Timestamp, Unit, Usd, Verdict};
+use railwatch_model::{Basis, Signal, SignalKind, Timestamp, Unit, Verdict};
 use railwatch_plugin::column::{Column, column};
 use railwatch_plugin::config::{ConfigError, parse};
 use railwatch_plugin::detector::{Context, Detector, Observation, Usual, View};
@@ -11,6 +11,7 @@ use railwatch_plugin::registry::DetectorPlugin;
 use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
+use crate::amount::{at_stake, dollars};
 use crate::compact::Halves;
 use crate::evidence::{Thresholds, announced, signal};
 
@@ -30,7 +31,11 @@ const RING: i64 = 112;
 /// Parts of a week.
 const WEEK: i64 = 28;
 const NATS_MAX: f32 = 40.0;
-const OFFSET: f32 = 1.0;
+const OFFSET: f32 = 0.5;
+/// Payments per hour below which an agent does not drift: it is dormant, or it wakes up.
+const RATE_MIN: f32 = 0.2;
+/// What every single day of a drift is above its reference.
+const EACH_DAY: f32 = 1.1;
 
 /// The settings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,6 +70,8 @@ pub struct State {
     noise: [f32; 2],
     /// Days that the noise was learned from.
     days: u16,
+    /// True if the open part holds a sudden change that is told already.
+    burst: bool,
     /// Evidence of the test over days.
     nats: f32,
     /// The ratio that it found.
@@ -95,7 +102,14 @@ impl State {
         }
         while self.part < part {
             let open = std::mem::take(&mut self.open);
-            self.set(self.part, open);
+            let clusters = [usual.cluster_payments, usual.cluster_usd];
+            let known = self.part - self.first > WEEK && std::mem::take(&mut self.burst);
+            let sum = |channel: usize| {
+                let week = self.get(channel, self.part - WEEK);
+                let most = if known { 1.2 * week + 3.0 * clusters[channel] } else { f32::MAX };
+                open[channel].clamp(0.0, most.max(0.0))
+            };
+            self.set(self.part, [sum(0), sum(1)]);
             let closed = self.part;
             self.part += 1;
             self.test(closed, usual);
@@ -106,9 +120,10 @@ impl State {
         let age = last + 1 - self.first;
         let clusters = [usual.cluster_payments, usual.cluster_usd];
         (self.nats, self.ratio) = (0.0, 1.0);
-        if age > 41 && self.sum(0, last, 0, 12) >= 15.0 {
+        if age > 41 && usual.payments_per_hour_mean >= RATE_MIN && self.sum(0, last, 0, 12) >= 15.0 {
             for (channel, cluster) in clusters.into_iter().enumerate() {
-                self.compare(channel, last, age, 3.0 * cluster);
+                self.compare(channel, last, age, 3.0 * cluster, 3);
+                self.compare(channel, last, age, 3.0 * cluster, 2);
             }
         }
         if last % 4 == 3 && age > 32 {
@@ -116,21 +131,31 @@ impl State {
         }
     }
 
-    /// The last three days against the same days of the weeks before, growth allowed for.
-    fn compare(&mut self, channel: usize, last: i64, age: i64, unit: f32) {
-        let now = self.sum(channel, last, 0, 12);
-        let week = self.sum(channel, last, WEEK, 12);
+    /// The last `days` days against the same days of the weeks before, growth allowed for. A drift is in all of them:
+    /// the largest one counts as much as the others do.
+    fn compare(&mut self, channel: usize, last: i64, age: i64, unit: f32, days: i64) {
+        let each = |day: i64| self.sum(channel, last, 4 * day, 4);
+        let total: f32 = (0..days).map(each).sum();
+        let largest = (0..days).map(each).fold(0.0, f32::max);
+        let n = days as f32;
+        let now = total.min((total - largest) * n / (n - 1.0));
+        let week = self.sum(channel, last, WEEK, 4 * days);
         let (mut usual, mut weeks) = (week, 1.0_f32);
         if age > 69 {
             weeks = 2.0;
-            let before = self.sum(channel, last, 2 * WEEK, 12);
+            let before = self.sum(channel, last, 2 * WEEK, 4 * days);
             let growth = (week + unit) / (before + unit).max(1e-9);
             usual = if growth > 1.0 { week * growth.min(1.6) } else { 0.5 * (week + before) };
         }
         let log = ((now + unit) / (usual + unit).max(1e-9)).max(1e-9).ln();
         let noise = self.noise[channel].max(0.10) + 0.02;
-        let z = (log - 0.12) / (noise * (1.0 / 3.0 + 1.0 / (3.0 * weeks)).sqrt());
-        if z > 0.0 && log > 0.3 {
+        let z = (log - 0.12) / (noise * (1.0 / n + 1.0 / (n * weeks)).sqrt());
+        let unusual = |day: i64| {
+            let usual = self.sum(channel, last, WEEK + 4 * day, 4);
+            let nothing = 0.3 * usual.max(each(day)) * n < 0.1 * total;
+            nothing || each(day) + unit > EACH_DAY * (usual + unit)
+        };
+        if z > 0.0 && log > 0.3 && (0..days).all(unusual) {
             let nats = (0.5 * z * z).min(NATS_MAX) + OFFSET;
             if nats > self.nats {
                 (self.nats, self.ratio) = (nats, log.exp());
@@ -162,7 +187,7 @@ impl Detector for Drift {
     }
 
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
-        let usd = seen.booking.committed.dollars() as f32;
+        let usd = dollars(seen.booking.committed);
         let cap = cx.usual.amount_cap.clamp(0.0, 1e10);
         let x = [seen.booking.purchases as f32, usd.clamp(-cap, cap)];
         if x == [0.0; 2] {
@@ -173,9 +198,10 @@ impl Detector for Drift {
             (state.first, state.part, state.noise) = (part, part, [0.3; 2]);
         } else if part > state.part {
             state.advance(part, cx.usual);
-            cx.usual.report(cx.now, state.nats);
+            cx.usual.report_lasting(cx.now, state.nats);
         }
         if part == state.part {
+            state.burst |= cx.usual.bursting(cx.now);
             state.open = [state.open[0] + x[0], state.open[1] + x[1]];
         } else if part >= state.first && state.part - part < RING {
             state.set(part, [0, 1].map(|channel| (state.get(channel, part) + x[channel]).max(0.0)));
@@ -196,7 +222,7 @@ impl Detector for Drift {
             return;
         }
         let nats = f64::from(state.nats.max(usual.drift_nats));
-        if nats < 3.0 {
+        if nats < 3.0 || usual.payments_per_hour_mean < RATE_MIN {
             return;
         }
         let quiet = announced(&view.profile.announcements, view.now, &SignalKind::Drift, None);
@@ -213,7 +239,7 @@ impl Detector for Drift {
         }
         let excess =
             if by_days { 3.0 * (signal.value - signal.usual) } else { f64::from(usual.drift_excess) };
-        signal.excess = Usd::from_nanos((excess.max(0.0) * 1e9) as i64);
+        signal.excess = at_stake(excess);
         signal.basis = Basis {
             window_secs: if by_days { 259_200 } else { 86_400 },
             learned_hours: usual.learned_hours,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Evidence from which a signal fires, and below which it is usual again, in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(try_from = "RawThresholds")]
 pub struct Thresholds {
     /// From here on a signal fires, if it is material as well. Chance alone gets there in about one of `exp(open)`
     /// trials.
@@ -19,6 +19,39 @@ pub struct Thresholds {
 impl Default for Thresholds {
     fn default() -> Self {
         Self { open: 10.0, close: 4.0 }
+    }
+}
+
+/// Evidence from which a signal fires, and below which it is usual again, in nats.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "Thresholds")]
+#[serde(deny_unknown_fields, default)]
+struct RawThresholds {
+    /// From here on a signal fires, if it is material as well; at most 40.
+    open: f64,
+    /// Below it an alert may close; above 0 and below `open`.
+    close: f64,
+}
+
+impl Default for RawThresholds {
+    fn default() -> Self {
+        let Thresholds { open, close } = Thresholds::default();
+        Self { open, close }
+    }
+}
+
+impl TryFrom<RawThresholds> for Thresholds {
+    type Error = String;
+
+    fn try_from(raw: RawThresholds) -> Result<Self, String> {
+        let RawThresholds { open, close } = raw;
+        if 0.0 < close && close < open && open <= 40.0 {
+            Ok(Self { open, close })
+        } else {
+            Err(format!(
+                "evidence opens at {open} and closes below {close}; they must be 0 < close < open <= 40"
+            ))
+        }
     }
 }
 
@@ -38,9 +71,41 @@ impl Thresholds {
 /// The probability that evidence of `nats` is a real incident: a logistic function of its logarithm, fitted on the
 /// labelled simulator. Zero below three nats, where evidence is everyday noise.
 pub fn probability(nats: f64) -> f64 {
-    const INTERCEPT: f64 = -9.7;
-    const SLOPE: f64 = 4.2;
+    const INTERCEPT: f64 = -11.4;
+    const SLOPE: f64 = 4.15;
     if nats < 3.0 { 0.0 } else { 1.0 / (1.0 + (-(INTERCEPT + SLOPE * nats.ln())).exp()) }
+}
+
+/// How strong evidence usually gets within a day, for agents in whose nature it is to look suspicious.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Peak {
+    /// Mean of the daily peaks.
+    usual: f32,
+    /// Today's peak.
+    today: f32,
+    /// Today, in days since the epoch.
+    day: i32,
+}
+
+impl Peak {
+    /// Daily peaks up to here are what most agents have.
+    const FREE: f32 = 6.0;
+
+    /// Notes evidence on a day with payments.
+    pub(crate) fn see(&mut self, nats: f32, at: Timestamp) {
+        let day = i32::try_from(at.secs().div_euclid(86_400)).unwrap_or(0);
+        if day > self.day {
+            // One day may not much more than double what is known, or an incident would excuse the next one.
+            self.usual += 0.2 * (self.today.min(2.0 * self.usual + 2.0) - self.usual);
+            (self.today, self.day) = (0.0, day);
+        }
+        self.today = self.today.max(nats);
+    }
+
+    /// Evidence beyond the agent's own usual daily peak, as far as that is larger than other agents' peaks.
+    pub(crate) fn beyond(&self, nats: f32) -> f32 {
+        (nats - (self.usual - Self::FREE).max(0.0)).max(0.0)
+    }
 }
 
 /// True if an announced change makes signals of this kind, about this rail, no news.

@@ -1,6 +1,7 @@
 //! The built-in detectors. Each is one pure file behind the public [`Detector`](railwatch_plugin::detector::Detector)
 //! trait; they use the plugin SDK only.
 
+mod amount;
 pub mod anomaly_score;
 pub mod burn_rate;
 mod compact;

@@ -3,7 +3,7 @@
 //! How surprising that is follows from how often the agent finds new payees (Good-Turing); every further payment of
 //! the pair adds to it, the more the larger it is. After three days the pair is part of the usual.
 
-use railwatch_model::{Basis, Signal, SignalKind, SmolStr, Timestamp, Unit, Usd};
+use railwatch_model::{Basis, Signal, SignalKind, SmolStr, Timestamp, Unit};
 use railwatch_plugin::column::{Column, column};
 use railwatch_plugin::config::{ConfigError, parse};
 use railwatch_plugin::detector::{Context, Detector, Observation, View};
@@ -12,6 +12,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::amount::{at_stake, dollars};
 use crate::compact::fingerprint;
 use crate::evidence::{Thresholds, announced, signal};
 
@@ -31,6 +32,8 @@ const PAYEES_MAX: usize = 24;
 const RAILS_MAX: usize = 16;
 /// After this long a new pair is usual.
 const SETTLED: i64 = 3 * 86_400_000_000;
+/// After this long without a payment of the pair its alert may close.
+const IDLE: i64 = SETTLED / 6;
 /// Payments before which everything is new.
 const PAYMENTS_MIN: u32 = 50;
 const NATS_MAX: f32 = 40.0;
@@ -99,6 +102,19 @@ impl State {
         true
     }
 
+    /// A payment to `payee` is void. Without any that stands, nothing is suspected.
+    fn take_back(&mut self, payee: &str, usd: f32) {
+        if let Some(suspect) = self.suspect.as_mut().filter(|suspect| suspect.payee == payee) {
+            suspect.spent = (suspect.spent - usd).max(0.0);
+            suspect.payments = suspect.payments.saturating_sub(1);
+            suspect.nats = (suspect.nats - 0.9).max(0.0);
+            if suspect.payments == 0 {
+                self.payees.retain(|(id, _)| *id != fingerprint(payee));
+                self.suspect = None;
+            }
+        }
+    }
+
     /// Makes a rail usual.
     fn settle(&mut self, rail: u32) {
         if !self.rails.contains(&rail) && self.rails.len() < RAILS_MAX {
@@ -136,8 +152,11 @@ impl Detector for NewPayee {
     }
 
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
-        let usd = (seen.booking.committed.dollars() as f32).clamp(0.0, 1e10);
+        let usd = dollars(seen.booking.committed).max(0.0);
         let Some(payee) = seen.payment.payee.as_ref() else { return };
+        if seen.booking.purchases < 0 {
+            state.take_back(payee, -dollars(seen.booking.committed));
+        }
         if seen.booking.purchases <= 0 {
             return;
         }
@@ -185,7 +204,8 @@ impl Detector for NewPayee {
     fn signals(&self, view: &View<'_, ()>, state: &State, signals: &mut Vec<Signal>) {
         let Some(suspect) = &state.suspect else { return };
         let nats = f64::from(suspect.nats);
-        let stands = view.now.micros() - suspect.since.micros() <= SETTLED;
+        let stands = view.now.micros() - suspect.since.micros() <= SETTLED
+            && view.now.micros() - suspect.last.micros() <= IDLE;
         if nats < 3.0 || !stands {
             return;
         }
@@ -194,7 +214,7 @@ impl Detector for NewPayee {
         signal.value = f64::from(suspect.spent);
         signal.about = Some(suspect.payee.clone());
         signal.since = Some(suspect.since);
-        signal.excess = Usd::from_nanos((signal.value * 1e9) as i64);
+        signal.excess = at_stake(signal.value);
         signal.basis = Basis { window_secs: 0, learned_hours: view.usual.learned_hours, weeks: 0 };
         signal.facts.push((SmolStr::new_static("payments"), f64::from(suspect.payments)));
         signals.push(signal);

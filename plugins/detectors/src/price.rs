@@ -3,7 +3,7 @@
 //! Per payee the mean and variance of the logarithm of amounts; a CUSUM of the Gaussian likelihood ratio of "three
 //! times the price", at full weight once in five minutes.
 
-use railwatch_model::{Basis, Signal, SignalKind, SmolStr, Timestamp, Unit, Usd};
+use railwatch_model::{Basis, Signal, SignalKind, SmolStr, Timestamp, Unit};
 use railwatch_plugin::column::{Column, column};
 use railwatch_plugin::config::{ConfigError, parse};
 use railwatch_plugin::detector::{Context, Detector, Observation, View};
@@ -12,8 +12,9 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::amount::{at_stake, dollars};
 use crate::compact::fingerprint;
-use crate::evidence::{Thresholds, announced, signal};
+use crate::evidence::{Peak, Thresholds, announced, signal};
 
 /// `[detectors.price]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -27,10 +28,12 @@ pub const PLUGIN: DetectorPlugin = DetectorPlugin {
 /// Payees that are remembered per agent; the one that was paid longest ago makes room.
 const PAYEES_MAX: usize = 24;
 const PART: i64 = 300_000_000;
+/// Parts without evidence after which it is history: half a day.
+const IDLE: i64 = 144;
 /// Payments to a payee from which its price is known.
 const KNOWN: u8 = 5;
 const NATS_MAX: f32 = 40.0;
-const OFFSET: f32 = 3.5;
+const OFFSET: f32 = 4.2;
 const LN_3: f32 = 1.098_612_3;
 
 /// The settings.
@@ -71,6 +74,8 @@ pub struct State {
     payees: SmallVec<[Payee; 2]>,
     /// Evidence.
     nats: f32,
+    /// Its usual daily peak.
+    peak: Peak,
     /// The five minutes that last counted at full weight.
     part: i64,
     /// When the evidence began, in seconds, and the dollars beyond the usual price since.
@@ -98,8 +103,18 @@ impl State {
         index
     }
 
+    /// A payment of `usd` is void: what it may have added is taken off.
+    fn take_back(&mut self, id: u32, usd: f32) {
+        let known = self.payees.iter().find(|payee| payee.id == id && payee.n >= KNOWN);
+        let llr = known.map_or(0.0, |payee| payee.compare(usd.clamp(1e-7, 1e10).ln()).1);
+        self.nats = (self.nats - llr.max(0.0)).max(0.0);
+    }
+
     fn add(&mut self, llr: f32, at: Timestamp) {
         let part = at.micros().div_euclid(PART);
+        if part - self.part > IDLE {
+            self.nats *= 0.5;
+        }
         if self.nats <= 0.0 {
             self.since = u32::try_from(at.secs()).unwrap_or(0);
             self.excess = 0.0;
@@ -111,6 +126,14 @@ impl State {
 }
 
 impl Payee {
+    /// Standard deviations above the usual amount, and the log likelihood ratio of "three times the price".
+    fn compare(&self, log: f32) -> (f32, f32) {
+        let sd = (self.variance + 0.02 + 0.3 / f32::from(self.n.max(1))).sqrt();
+        let z = (log - self.mean) / sd;
+        let shift = (LN_3 / sd).min(3.0);
+        (z, (shift * z - 0.5 * shift * shift).clamp(-1.5, 2.5))
+    }
+
     /// Learns an amount that is `z` standard deviations above the usual.
     fn learn(&mut self, log: f32, z: f32, minute: u32) {
         let slow = if z > 3.0 && self.n >= KNOWN { 0.1 } else { 1.0 };
@@ -132,8 +155,11 @@ impl Detector for Price {
     }
 
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
-        let usd = seen.booking.committed.dollars() as f32;
+        let usd = dollars(seen.booking.committed);
         let Some(payee) = seen.payment.payee.as_ref() else { return };
+        if seen.booking.purchases < 0 && usd < 0.0 {
+            state.take_back(fingerprint(payee), -usd);
+        }
         if seen.booking.purchases <= 0 || usd <= 0.0 {
             return;
         }
@@ -143,10 +169,8 @@ impl Detector for Price {
         let known = &state.payees[index];
         let mut z = 0.0;
         if known.n >= KNOWN {
-            let sd = (known.variance + 0.02 + 0.3 / f32::from(known.n)).sqrt();
-            z = (log - known.mean) / sd;
-            let shift = (LN_3 / sd).min(3.0);
-            let llr = (shift * z - 0.5 * shift * shift).clamp(-1.5, 2.5);
+            let (sds, llr) = known.compare(log);
+            z = sds;
             let usual = known.mean;
             if cx.usual.warm && (llr > 0.0 || state.nats > 0.0) {
                 state.add(llr, seen.at);
@@ -158,6 +182,7 @@ impl Detector for Price {
             }
         }
         state.payees[index].learn(log, z, minute);
+        state.peak.see(if state.nats > 0.0 { state.nats + OFFSET } else { 0.0 }, seen.at);
         if state.nats > 0.0 {
             cx.usual.report(cx.now, state.nats);
         }
@@ -169,14 +194,17 @@ impl Detector for Price {
         if !view.usual.warm || state.nats <= 0.0 {
             return;
         }
-        let nats = f64::from(state.nats + OFFSET);
+        if view.now.micros().div_euclid(PART) - state.part > IDLE {
+            return;
+        }
+        let nats = f64::from(state.peak.beyond(state.nats + OFFSET));
         let quiet = announced(&view.profile.announcements, view.now, &SignalKind::Price, None);
         let verdict = self.config.evidence.verdict(nats, !quiet);
         let mut signal = signal(SignalKind::Price, Unit::Usd, nats, verdict);
         (signal.value, signal.usual) = (f64::from(state.seen), f64::from(state.usual));
         signal.about = Some(state.about.clone());
         signal.since = Some(Timestamp::from_secs(i64::from(state.since)));
-        signal.excess = Usd::from_nanos((f64::from(state.excess) * 1e9) as i64);
+        signal.excess = at_stake(state.excess);
         signal.basis = Basis { window_secs: 0, learned_hours: view.usual.learned_hours, weeks: 0 };
         signals.push(signal);
     }

@@ -5,7 +5,7 @@
 //! over this rail" with the rail's learned share, and a CUSUM adds the votes up. The Jensen-Shannon distance between
 //! the last hour and history is shown with it.
 
-use railwatch_model::{Basis, Signal, SignalKind, SmolStr, Timestamp, Unit, Usd, Verdict};
+use railwatch_model::{Basis, Signal, SignalKind, SmolStr, Timestamp, Unit, Verdict};
 use railwatch_plugin::column::{Column, column};
 use railwatch_plugin::config::{ConfigError, Fraction, parse};
 use railwatch_plugin::detector::{Context, Detector, Observation, Scope, View};
@@ -14,7 +14,8 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::evidence::{Thresholds, announced, probability};
+use crate::amount::{at_stake, dollars};
+use crate::evidence::{Peak, Thresholds, announced, probability};
 
 /// `[detectors.rail_shift]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -34,6 +35,10 @@ const MOVED: f32 = 0.88;
 const FORGET: f32 = 0.998;
 /// Votes before which nothing is known.
 const VOTES_MIN: f32 = 20.0;
+/// Quarters without a vote for a rail after which its evidence is history: half a day.
+const IDLE: i64 = 48;
+/// What a vote for other rails leaves of the evidence, so that it does not outlive what it was about.
+const RECOVERY: f32 = 0.85;
 const NATS_MAX: f32 = 40.0;
 /// Nats added so that this channel is exceeded by clean agents as often as the others.
 const OFFSET: f32 = 3.5;
@@ -79,6 +84,8 @@ struct Rail {
     nats: f32,
     /// When the evidence began, in seconds.
     since: u32,
+    /// The quarter that last voted for this rail.
+    voted: i64,
     /// Dollars since then.
     spent: f32,
     /// Payments in the open quarter.
@@ -92,6 +99,8 @@ struct Rail {
 pub struct State {
     /// The open quarter of an hour since the epoch; zero before the first payment.
     quarter: i64,
+    /// The usual daily peak of the evidence.
+    peak: Peak,
     rails: SmallVec<[Rail; 2]>,
 }
 
@@ -128,7 +137,7 @@ impl State {
     }
 
     /// Dollars of the last hour, by rail, as of `now`.
-    fn last_hour<'a>(&'a self, now: Timestamp) -> impl Iterator<Item = (&'a Rail, f32)> {
+    fn last_hour(&self, now: Timestamp) -> impl Iterator<Item = (&Rail, f32)> {
         let passed = now.micros().div_euclid(QUARTER).saturating_sub(self.quarter).clamp(0, 4);
         let kept = 4 - usize::try_from(passed).unwrap_or(4);
         self.rails.iter().map(move |rail| (rail, rail.quarters[..kept].iter().sum::<f32>().max(0.0)))
@@ -148,7 +157,7 @@ impl Detector for RailShift {
     }
 
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
-        let usd = (seen.booking.committed.dollars() as f32).clamp(-1e10, 1e10);
+        let usd = dollars(seen.booking.committed);
         let payments = seen.booking.purchases as f32;
         if usd == 0.0 && payments == 0.0 {
             return;
@@ -206,10 +215,15 @@ fn vote(cx: &mut Context<'_, ()>, state: &mut State) {
             rail.since = u32::try_from(state.quarter * 900).unwrap_or(0);
             rail.spent = rail.quarters[0];
         }
-        rail.nats = (rail.nats + 0.8 * llr.clamp(-2.0, 2.5)).clamp(0.0, NATS_MAX);
+        let kept = if share < 0.1 { rail.nats * RECOVERY } else { rail.nats };
+        if share >= 0.1 {
+            rail.voted = state.quarter;
+        }
+        rail.nats = (kept + 0.8 * llr.clamp(-2.0, 2.5)).clamp(0.0, NATS_MAX);
         hot = hot.max(rail.nats);
     }
-    cx.usual.report(cx.now, hot + OFFSET);
+    state.peak.see(if hot > 0.0 { hot + OFFSET } else { 0.0 }, cx.clock);
+    cx.usual.report(cx.now, state.peak.beyond(hot + OFFSET));
     let weight = if hot > 8.4 { 0.15 } else { 1.0 };
     for rail in &mut state.rails {
         rail.votes = rail.votes * FORGET + weight * rail.open / payments;
@@ -238,17 +252,18 @@ impl RailShift {
             signal.verdict = Verdict::Learning;
             return signal;
         }
-        if rail.nats > 0.0 {
-            signal.evidence = f64::from(rail.nats + OFFSET);
+        let idle = view.now.micros().div_euclid(QUARTER) - rail.voted > IDLE;
+        if rail.nats > 0.0 && !idle {
+            signal.evidence = f64::from(state.peak.beyond(rail.nats + OFFSET));
             signal.probability = probability(signal.evidence);
             signal.since = Some(Timestamp::from_secs(i64::from(rail.since)));
-            signal.excess = Usd::from_nanos((f64::from(rail.spent.max(0.0)) * 1e9) as i64);
+            signal.excess = at_stake(rail.spent);
         }
         let material = signal.usual < self.config.history.0.max(0.5);
         signal.verdict = self.config.evidence.verdict(signal.evidence, material);
         let rule = signal.value > self.config.share.0 && signal.usual < self.config.history.0;
         signal.facts.push((SmolStr::new_static("dominant"), f64::from(u8::from(rule))));
-        if signal.evidence >= 3.0 || rule {
+        if signal.evidence >= self.config.evidence.close || rule {
             let jsd = divergence(
                 state
                     .last_hour(view.now)

@@ -4,7 +4,7 @@
 //! and amount within six seconds, against the agent's own share. *Loop*: the same payee over and over, for an agent
 //! that does not do that, beyond its own usual daily peak; a loop is a matter of velocity, whose signal reports it.
 
-use railwatch_model::{Basis, Payment, Signal, SignalKind, Timestamp, Unit, Usd};
+use railwatch_model::{Basis, Payment, Signal, SignalKind, Timestamp, Unit};
 use railwatch_plugin::column::{Column, column};
 use railwatch_plugin::config::{ConfigError, parse};
 use railwatch_plugin::detector::{Context, Detector, Observation, View};
@@ -12,8 +12,9 @@ use railwatch_plugin::registry::DetectorPlugin;
 use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
+use crate::amount::{at_stake, dollars};
 use crate::compact::fingerprint;
-use crate::evidence::{Thresholds, announced, signal};
+use crate::evidence::{Peak, Thresholds, announced, signal};
 
 /// `[detectors.duplicate]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -29,7 +30,9 @@ const DAY: i64 = 86_400_000_000;
 /// Payments within this time of an equal one are duplicates.
 const APART_MAX: i64 = 6_000_000;
 const NATS_MAX: f32 = 40.0;
-const DUPLICATE_OFFSET: f32 = 4.0;
+const DUPLICATE_OFFSET: f32 = 4.5;
+/// Quarters without a payment after which evidence is history: half a day.
+const IDLE: i64 = 48;
 /// A duplicate's share above usual that the channel looks for.
 const SHIFT: f32 = 0.35;
 /// Quarters with payments before which the usual share is not known.
@@ -70,6 +73,8 @@ pub struct State {
     share_last: f32,
     /// Evidence of duplicates.
     nats: f32,
+    /// Its usual daily peak.
+    peak: Peak,
     /// When it began, in seconds, and the dollars paid twice since.
     since: u32,
     excess: f32,
@@ -84,6 +89,8 @@ pub struct State {
 struct Loop {
     /// The payee of the last payment.
     payee: u32,
+    /// When that was, in seconds.
+    last: u32,
     /// Payments.
     n: u32,
     /// Chance that the next payee is the same.
@@ -102,6 +109,13 @@ struct Loop {
 
 impl Loop {
     fn see(&mut self, payee: u32, at: Timestamp, learn: bool) {
+        let secs = u32::try_from(at.secs()).unwrap_or(0);
+        let hours = secs.saturating_sub(self.last) / 3600;
+        if hours > 0 {
+            // A loop does not pause.
+            self.nats *= 0.5_f32.powf(hours.min(99) as f32);
+        }
+        self.last = self.last.max(secs);
         let day = at.micros().div_euclid(DAY);
         if day > self.day {
             if self.peak > 0.0 {
@@ -121,7 +135,7 @@ impl Loop {
             let looped = (chance + 0.05).max(0.95);
             let llr = if same { (looped / chance).ln() } else { ((1.0 - looped) / (1.0 - chance)).ln() };
             if self.nats <= 0.0 {
-                self.since = u32::try_from(at.secs()).unwrap_or(0);
+                self.since = secs;
             }
             self.nats = (self.nats + llr).clamp(0.0, NATS_MAX);
             self.peak = self.peak.max(self.nats);
@@ -152,6 +166,16 @@ impl State {
         repeated
     }
 
+    /// A payment to `payee` is void: what it may have added is taken off.
+    fn take_back(&mut self, payee: u32) {
+        self.open = self.open.map(|n| (n - 1.0).max(0.0));
+        if payee == self.repeats.payee {
+            let chance = self.repeats.chance.clamp(0.02, 0.99);
+            let llr = ((chance + 0.05).max(0.95) / chance).ln();
+            self.repeats.nats = (self.repeats.nats - llr).max(0.0);
+        }
+    }
+
     fn close(&mut self, warm: bool) {
         let [n, duplicates] = self.open;
         self.quarters = self.quarters.saturating_add(1);
@@ -162,6 +186,8 @@ impl State {
             }
             self.share_last = share;
             self.judge(share, (n / 6.0).min(1.0), warm);
+        } else {
+            self.nats = (self.nats - 0.5).max(0.0);
         }
         (self.open, self.open_usd) = ([0.0; 2], 0.0);
     }
@@ -186,6 +212,14 @@ impl State {
     }
 }
 
+/// Tells the velocity detector, whose signal a loop is part of.
+fn publish(cx: &mut Context<'_, ()>, repeats: &Loop) {
+    let nats = if cx.usual.warm { repeats.evidence() } else { 0.0 };
+    cx.usual.loop_nats = nats;
+    cx.usual.loop_since = Timestamp::from_secs(i64::from(repeats.since));
+    cx.usual.report(cx.now, nats);
+}
+
 impl Detector for Repeat {
     type State = State;
     type Shared = ();
@@ -195,6 +229,11 @@ impl Detector for Repeat {
     }
 
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
+        let payee = fingerprint(seen.payment.payee.as_deref().unwrap_or_default());
+        if seen.booking.purchases < 0 {
+            state.take_back(payee);
+            publish(cx, &state.repeats);
+        }
         if seen.booking.purchases <= 0 {
             return;
         }
@@ -202,12 +241,12 @@ impl Detector for Repeat {
         if quarter > state.quarter {
             if state.open[0] > 0.0 {
                 state.close(cx.usual.warm);
+                state.peak.see(state.nats + DUPLICATE_OFFSET, seen.at);
                 cx.usual.report(cx.now, state.nats);
             }
             state.quarter = quarter;
         }
-        let usd = seen.booking.committed.dollars() as f32;
-        let payee = fingerprint(seen.payment.payee.as_deref().unwrap_or_default());
+        let usd = dollars(seen.booking.committed);
         state.open[0] += 1.0;
         if state.repeats(payee, seen.payment, seen.at) {
             state.open[1] += 1.0;
@@ -215,17 +254,16 @@ impl Detector for Repeat {
         }
         if !seen.late {
             state.repeats.see(payee, seen.at, cx.usual.warm);
-            let nats = if cx.usual.warm { state.repeats.evidence() } else { 0.0 };
-            cx.usual.loop_nats = nats;
-            cx.usual.loop_since = Timestamp::from_secs(i64::from(state.repeats.since));
-            cx.usual.report(cx.now, nats);
+            publish(cx, &state.repeats);
         }
     }
 
     fn tick(&self, _cx: &mut Context<'_, ()>, _state: &mut State) {}
 
     fn signals(&self, view: &View<'_, ()>, state: &State, signals: &mut Vec<Signal>) {
-        let nats = if state.nats > 0.0 { f64::from(state.nats + DUPLICATE_OFFSET) } else { 0.0 };
+        let idle = view.now.micros().div_euclid(QUARTER) - state.quarter > IDLE;
+        let strength = if state.nats > 0.0 && !idle { state.nats + DUPLICATE_OFFSET } else { 0.0 };
+        let nats = f64::from(state.peak.beyond(strength));
         if !view.usual.warm || nats < 3.0 {
             return;
         }
@@ -235,7 +273,7 @@ impl Detector for Repeat {
         (signal.value, signal.usual) = (f64::from(state.share_last), f64::from(state.share[0]));
         let (since, usd, window_secs) = (state.since, state.excess, 900);
         signal.since = Some(Timestamp::from_secs(i64::from(since)));
-        signal.excess = Usd::from_nanos((f64::from(usd.max(0.0)) * 1e9) as i64);
+        signal.excess = at_stake(usd);
         signal.basis = Basis { window_secs, learned_hours: view.usual.learned_hours, weeks: 0 };
         signals.push(signal);
     }

@@ -17,7 +17,7 @@ const WEEK: i32 = 168;
 /// What an hour's weight in the mean of all hours is multiplied by each hour: a half-life of 14 days.
 const DECAY: f32 = 0.997_939_3;
 /// The same for the comparison of the last two days with what was expected: 30 hours.
-const DECAY_RECENT: f32 = 0.977_159_97;
+const DECAY_RECENT: f32 = 0.977_16;
 
 /// What is usual, by hour.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -61,6 +61,11 @@ impl Baseline {
         (self.since, self.hour, self.level) = (hour, hour, 1.0);
     }
 
+    /// The level that the profile is multiplied by.
+    pub(crate) fn level(&self) -> f32 {
+        if self.level > 0.0 { self.level } else { 1.0 }
+    }
+
     /// Expected means over all hours, per hour.
     pub(crate) fn mean(&self) -> PerChannel {
         let hours = self.hours.max(1.0);
@@ -73,13 +78,16 @@ impl Baseline {
     }
 
     /// Dollars of the last days over what was expected of them, smoothed by a cluster of `unit` dollars.
-    pub(crate) fn recent_ratio(&self, unit: f32) -> f32 {
-        (self.recent[0] + unit) / (self.recent[1] + unit).max(1e-9)
+    /// `hours` have passed in silence since the last hour was closed.
+    pub(crate) fn recent_ratio(&self, unit: f32, hours: f32) -> f32 {
+        let keep = DECAY_RECENT.powf(hours);
+        let expected = self.mean()[2] * (1.0 - keep) / (1.0 - DECAY_RECENT);
+        (self.recent[0] * keep + unit) / (self.recent[1] * keep + expected + unit).max(1e-9)
     }
 
-    /// Mean amount of a payment.
-    pub(crate) fn mean_amount(&self, channel: usize) -> f32 {
-        self.total[channel] / self.total[0].max(1e-9)
+    /// Mean amount of a payment, once there was one.
+    pub(crate) fn mean_amount(&self, channel: usize) -> Option<f32> {
+        (self.total[0] >= 1.0).then(|| self.total[channel] / self.total[0])
     }
 
     /// Expected per hour in `hour`. `beta` is the cluster size per channel at the scale of an hour.
@@ -101,9 +109,9 @@ impl Baseline {
                 rate = (seen * weeks + borrow * day) / (weeks + borrow);
                 // A weekly job: expect it at last week's size, also in the hours beside it.
                 let beside = self.weekly[c].get(of_week + 167).max(self.weekly[c].get(of_week + 1));
-                let job = seen.max(0.5 * beside);
+                let job = seen.max(beside);
                 if job > 4.0 * all && job > 6.0 * beta[c] {
-                    rate = rate.max(0.8 * job);
+                    rate = rate.max(job);
                 }
             }
             rates[c] = rate.max(0.02 * all) * self.level;
@@ -123,12 +131,12 @@ impl Baseline {
         for c in 0..2 {
             let limit = if known { 25.0 * m[c] + 10.0 * beta[c][2] } else { f32::MAX };
             let old = self.weekly[c].get(of_week);
-            self.weekly[c].set(of_week, old + gain * (x[c].min(limit) / scale - old));
+            self.weekly[c].set(of_week, old + gain * (x[c].clamp(0.0, limit) / scale - old));
         }
         if lesson.weight > 0.0 {
             self.learn_level(x, beta, lesson, known, scale);
         }
-        self.recent[0] = self.recent[0] * DECAY_RECENT + x[2];
+        self.recent[0] = self.recent[0] * DECAY_RECENT + x[2].max(0.0);
         self.recent[1] = self.recent[1] * DECAY_RECENT + m[2];
         if of_week % 24 == 23 {
             self.follow_growth(lesson);
@@ -146,14 +154,14 @@ impl Baseline {
         let keep = 1.0 - (1.0 - DECAY) * lesson.weight;
         for c in 0..2 {
             let old = self.daily[c].get(of_day);
-            self.daily[c].set(of_day, old + gain * (x[c].min(limit(c)) / scale - old));
+            self.daily[c].set(of_day, old + gain * (x[c].clamp(0.0, limit(c)) / scale - old));
         }
         for c in 0..CHANNELS {
-            let seen = x[c].min(limit(c)) / self.level.max(1e-6);
+            let seen = x[c].clamp(0.0, limit(c)) / self.level.max(1e-6);
             self.total[c] = self.total[c] * keep + seen * lesson.weight;
         }
         self.hours = self.hours * keep + lesson.part * lesson.weight;
-        self.today[0] += x[0];
+        self.today[0] += x[0].max(0.0);
         self.today[1] += self.rates[0];
     }
 

@@ -23,7 +23,7 @@ const NATS_MAX: f32 = 40.0;
 
 /// Nats added so that each detector of the bank is exceeded equally often by clean agents.
 const OFFSETS: [[f32; LEVELS]; CHANNELS] =
-    [[3.5, 2.0, 0.5, 0.5, 0.0], [3.5, 2.0, 0.0, 0.0, -1.0], [3.5, 2.0, 0.0, 0.0, -1.0]];
+    [[3.0, 0.8, -0.7, -0.7, -1.2], [3.0, 0.8, -1.2, -1.2, -2.2], [3.0, 0.8, -1.2, -1.2, -2.2]];
 
 /// The bank.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -64,8 +64,9 @@ impl Bank {
         }
     }
 
-    /// A payment of `x` at second `secs`. A retraction is one with a negative `x`.
-    pub(crate) fn add(&mut self, x: PerChannel, beta: &Beta, secs: u32) {
+    /// A payment of `x` at second `secs`. A retraction is one with a negative `x`. Without `lasting` it says nothing
+    /// about a lastingly raised level: it belongs to a sudden one that is told already.
+    pub(crate) fn add(&mut self, x: PerChannel, beta: &Beta, secs: u32, lasting: bool) {
         for i in 0..LEVELS {
             if self.w.iter().all(|row| row[i] <= 0.0) {
                 (self.since[i], self.spent[i], self.expected[i]) = (secs, 0.0, 0.0);
@@ -73,7 +74,7 @@ impl Bank {
             self.spent[i] += x[2];
         }
         for c in 0..CHANNELS {
-            for i in 0..LEVELS {
+            for i in usize::from(!lasting)..LEVELS {
                 let cluster = beta[c][i];
                 if self.w[c][i] <= 0.0 {
                     self.n[c][i] = 0;

@@ -4,6 +4,8 @@
 //! This detector learns the baseline that all others use and publishes it as [`Usual`]. It fires on evidence (see
 //! `cusum`), and only where the velocity that people see is also well above the usual.
 
+#![expect(clippy::needless_range_loop, reason = "channels and levels index several arrays at once")]
+
 mod baseline;
 mod cusum;
 mod dispersion;
@@ -23,7 +25,8 @@ use self::baseline::{Baseline, Lesson, PerChannel, Prior};
 use self::cusum::{Bank, Finding, LEVELS};
 use self::dispersion::{Beta, Dispersion, Learning};
 use self::window::Sliding;
-use crate::evidence::{Thresholds, announced, probability};
+use crate::amount::{at_stake, dollars, narrow};
+use crate::evidence::{Peak, Thresholds, announced, probability};
 
 /// `[detectors.velocity]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -38,6 +41,10 @@ const HOUR: i64 = 3_600_000_000;
 const QUARTER: i64 = HOUR / 4;
 /// Silence beyond this is not replayed hour by hour: the profile would be four weeks of nothing.
 const CATCH_UP: i64 = 28 * 24 * HOUR;
+/// Velocity from which a loop (one payee over and over) is more than a habit.
+const LOOP_RATIO: f64 = 2.0;
+/// Up to this many learned hours a baseline is expected to be wrong by more than its noise.
+const YOUNG_HOURS: f32 = 120.0;
 /// How long a suspected level keeps the agent from being learned.
 const SUSPECT_DAYS: i64 = 4;
 
@@ -115,15 +122,21 @@ pub struct State {
     beta: Beta,
     bank: Bank,
     sliding: Sliding,
+    /// Usual daily peaks of the evidence of velocity, and of a lastingly raised level.
+    peak: Peak,
+    peak_lasting: Peak,
 }
 
 impl State {
-    fn begin(&mut self, at: Timestamp) {
+    fn begin(&mut self, at: Timestamp, usd: f32, prior: Option<Prior>) {
         self.clock = at;
         self.flowed = at;
         self.baseline.begin(hour_of(at));
         self.beta = [[3.0; LEVELS], [1e9; LEVELS], [1e9; LEVELS]];
-        self.amount_log[1] = 1.0;
+        self.amount_log = [usd.clamp(1e-7, 1e10).ln(), 1.0];
+        if let Some(prior) = prior {
+            self.expect(prior);
+        }
     }
 
     /// True once evidence means something.
@@ -193,9 +206,12 @@ impl State {
         let rates = self.baseline.expect(hour, [self.beta[0][1], self.beta[1][1]], prior);
         self.baseline.rates = rates;
         let mean = self.baseline.mean();
-        let error = if rates[0] > 2.0 * mean[0] && self.baseline.weeks(hour) < 4 { 0.07 } else { 0.01 };
+        let peak = rates[0] > 2.0 * mean[0] && self.baseline.weeks(hour) < 4;
+        let young = (1.0 - self.baseline.hours / YOUNG_HOURS).max(0.0);
+        let error = if peak { 0.07 } else { 0.01 } + 0.5 * young;
         let spread = self.amount_log[1].min(3.0).exp();
-        let unit = |c| (self.baseline.mean_amount(c) * spread).max(1e-6);
+        let typical = self.amount_log[0].exp();
+        let unit = |c| (self.baseline.mean_amount(c).unwrap_or(typical) * spread).max(1e-6);
         self.beta = self.dispersion.beta([1.0, unit(1), unit(2)], error, rates);
     }
 
@@ -214,47 +230,45 @@ impl State {
 
     fn learn_amount(&mut self, usd: f32) {
         let log = usd.max(1e-7).ln();
-        if self.payments <= 1 {
-            self.amount_log[0] = log;
-        }
         let [mean, variance] = &mut self.amount_log;
         let sd = variance.sqrt();
         let gain = (1.0 / (self.payments as f32 + 1.0)).max(0.004);
         let d = (log - *mean).clamp(-4.0 * sd - 0.5, 4.0 * sd + 0.5);
         *mean += gain * d;
         *variance = ((1.0 - gain) * (*variance + gain * d * d)).max(0.02);
-        self.amount_cap = if self.payments > 20 { (*mean + 3.0 * variance.sqrt()).exp() } else { f32::MAX };
+        self.amount_cap =
+            if self.payments > 20 { (*mean + 3.0 * variance.sqrt()).min(80.0).exp() } else { f32::MAX };
     }
 
-    fn publish(&self, usual: &mut Usual, best: Finding, drift: Finding, seeded: bool) {
+    /// Publishes what changes by the hour.
+    fn publish_hour(&self, usual: &mut Usual) {
         let mean = self.baseline.mean();
         let dispersion_day = self.dispersion.phi_day(2).max(1e-9);
+        usual.payments_per_hour = self.baseline.rates[0];
+        usual.usd_per_hour = self.baseline.rates[2];
+        usual.usd_per_day = mean[2] * 24.0 * self.baseline.recent_ratio(6.0 * dispersion_day, 0.0);
+        usual.dispersion_day = dispersion_day;
+        usual.learned_hours = self.baseline.hours;
+        usual.learn_weight = if self.suspected == Timestamp::EPOCH { 1.0 } else { 0.1 };
+        usual.payments_per_hour_mean = mean[0];
+        usual.cluster_payments = self.beta[0][2];
+        usual.cluster_usd = self.beta[1][2];
+    }
+
+    /// Publishes what changes by the payment.
+    fn publish(&self, usual: &mut Usual, best: Finding, drift: Finding, seeded: bool) {
         let (drift_since, drift_excess) = self.bank.run(0);
-        *usual = Usual {
-            payments_per_hour: self.baseline.rates[0],
-            usd_per_hour: self.baseline.rates[2],
-            usd_per_day: mean[2] * 24.0 * self.baseline.recent_ratio(6.0 * dispersion_day),
-            dispersion_day,
-            learned_hours: self.baseline.hours,
-            learn_weight: if self.suspected == Timestamp::EPOCH { 1.0 } else { 0.1 },
-            payments: self.payments,
-            payments_per_hour_mean: mean[0],
-            cluster_payments: self.beta[0][2],
-            cluster_usd: self.beta[1][2],
-            amount_cap: self.amount_cap,
-            amount_log_mean: self.amount_log[0],
-            amount_log_sd: self.amount_log[1].sqrt(),
-            drift_nats: if drift.nats > 0.0 { drift.nats } else { 0.0 },
-            drift_since: if drift.nats > 0.0 { drift_since } else { Timestamp::EPOCH },
-            drift_excess,
-            loop_nats: usual.loop_nats,
-            loop_since: usual.loop_since,
-            warm: self.warm(seeded),
-            alarm_since: usual.alarm_since,
-            alarm_at: usual.alarm_at,
-        };
+        usual.payments = self.payments;
+        usual.amount_cap = self.amount_cap;
+        usual.amount_log_mean = self.amount_log[0];
+        usual.amount_log_sd = self.amount_log[1].sqrt();
+        usual.drift_nats = self.peak_lasting.beyond(drift.nats);
+        usual.drift_since = if drift.nats > 0.0 { drift_since } else { Timestamp::EPOCH };
+        usual.drift_excess = drift_excess;
+        usual.warm = self.warm(seeded);
         if usual.warm {
-            usual.report(self.clock, best.nats.max(drift.nats));
+            usual.report(self.clock, best.nats);
+            usual.report_lasting(self.clock, drift.nats);
         }
     }
 }
@@ -264,12 +278,26 @@ fn hour_of(at: Timestamp) -> i32 {
 }
 
 impl Velocity {
+    /// Dollars per hour that the owner expects.
+    fn seed(&self, profile: &Profile) -> Option<f32> {
+        let seed = profile.seed_usd_per_hour.or(self.config.seed.map(|seed| seed.0.dollars()))?;
+        (seed > 0.0 && seed.is_finite()).then(|| narrow(seed.clamp(1e-6, 1e9)))
+    }
+
+    /// What is assumed: the owner's word counts for a day of experience, nothing else for two hours of the agent's own.
     fn prior(&self, profile: &Profile, state: &State) -> Prior {
-        let _ = profile;
-        let hours = state.baseline.hours.max(1.0);
-        let mean = state.baseline.mean();
-        let _ = hours;
-        Prior { rates: [mean[0], mean[1]], hours: 2.0 }
+        let level = state.baseline.level();
+        match self.seed(profile) {
+            Some(usd) => {
+                let typical = state.amount_log[0].exp();
+                let amount = state.baseline.mean_amount(1).unwrap_or(typical).max(1e-7);
+                Prior { rates: [usd / amount / level, usd / level], hours: 24.0 }
+            }
+            None => {
+                let [payments, usd, _] = state.baseline.mean();
+                Prior { rates: [payments / level, usd / level], hours: 2.0 }
+            }
+        }
     }
 }
 
@@ -287,14 +315,18 @@ impl Detector for Velocity {
 
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
         let payments = seen.booking.purchases as f32;
-        let usd = (seen.booking.committed.dollars() as f32).clamp(-1e10, 1e10);
+        let usd = dollars(seen.booking.committed);
         if payments == 0.0 && usd == 0.0 {
             return;
         }
-        let prior = self.prior(cx.profile, state);
+        let seeded = self.seed(cx.profile).is_some();
+        let hour = state.baseline.hour;
         if state.clock == Timestamp::EPOCH {
-            state.begin(seen.at);
+            state.amount_log[0] = usd.clamp(1e-7, 1e10).ln();
+            let prior = seeded.then(|| self.prior(cx.profile, state));
+            state.begin(seen.at, usd, prior);
         } else if seen.at > state.clock {
+            let prior = self.prior(cx.profile, state);
             state.advance(seen.at, cx.usual, prior);
         }
         if payments > 0.0 {
@@ -310,17 +342,23 @@ impl Detector for Velocity {
         } else {
             state.baseline.correct(hour_of(seen.at), x);
         }
-        let warm = state.warm(false);
+        let warm = state.warm(seeded);
         if warm && !seen.late {
             let secs = u32::try_from(state.clock.secs()).unwrap_or(u32::MAX);
-            state.bank.add(x, &state.beta, secs);
+            let lasting = !cx.usual.bursting(cx.now);
+            state.bank.add(x, &state.beta, secs, lasting);
         }
         if payments > 0.0 {
             state.learn_amount(usd);
         }
         let best = state.bank.best(&state.beta, 1..LEVELS);
         let drift = state.bank.best(&state.beta, 0..1);
-        state.publish(cx.usual, best, drift, false);
+        state.peak.see(best.nats, seen.at);
+        state.peak_lasting.see(drift.nats, seen.at);
+        if state.baseline.hour != hour {
+            state.publish_hour(cx.usual);
+        }
+        state.publish(cx.usual, best, drift, seeded);
         if f64::from(best.nats) >= self.config.evidence.close {
             cx.wake_by(cx.now.after(Duration::from_secs(900)));
         }
@@ -334,7 +372,9 @@ impl Detector for Velocity {
         let bank = state.bank.after_silence(hours, state.baseline.rates);
         let best = bank.best(&state.beta, 1..LEVELS);
         let drift = bank.best(&state.beta, 0..1);
-        cx.usual.drift_nats = drift.nats;
+        cx.usual.drift_nats = state.peak_lasting.beyond(drift.nats);
+        let unit = 6.0 * cx.usual.dispersion_day;
+        cx.usual.usd_per_day = state.baseline.mean()[2] * 24.0 * state.baseline.recent_ratio(unit, hours);
         if f64::from(best.nats.max(drift.nats)) >= self.config.evidence.close {
             cx.wake_by(cx.now.after(Duration::from_secs(900)));
         }
@@ -369,9 +409,13 @@ impl Velocity {
         let ratio = (usd / usd_usual.max(1e-9)).max(payments / payments_usual.max(1e-9));
         let (since, excess) = state.bank.run(best.level);
         let warm = view.usual.warm;
-        let by_loop = view.usual.loop_nats > best.nats;
-        let nats = if warm { f64::from(best.nats.max(view.usual.loop_nats)) } else { 0.0 };
-        let material = (by_loop || f64::from(ratio) >= self.config.ratio)
+        let by_bank = state.peak.beyond(best.nats);
+        let looping = silence(state.clock, view.now) < 1.0;
+        let loop_nats = if looping { view.usual.loop_nats } else { 0.0 };
+        let by_loop = loop_nats > by_bank;
+        let nats = if warm { f64::from(by_bank.max(loop_nats)) } else { 0.0 };
+        let ratio_min = if by_loop { LOOP_RATIO.min(self.config.ratio) } else { self.config.ratio };
+        let material = f64::from(ratio) >= ratio_min
             && f64::from(excess) >= self.config.material.0.dollars()
             && !announced(&view.profile.announcements, view.now, &SignalKind::Velocity, None);
         let verdict = if warm { self.config.evidence.verdict(nats, material) } else { Verdict::Learning };
@@ -383,7 +427,7 @@ impl Velocity {
         signal.probability = probability(nats);
         if nats > 0.0 {
             signal.since = Some(if by_loop { view.usual.loop_since } else { since });
-            signal.excess = Usd::from_nanos((f64::from(excess) * 1e9) as i64);
+            signal.excess = at_stake(excess);
         }
         signal.basis = Basis {
             window_secs: u32::try_from(self.config.window.0.as_secs()).unwrap_or(u32::MAX),

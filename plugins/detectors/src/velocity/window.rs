@@ -40,6 +40,10 @@ impl Sliding {
         let end = now.micros().div_euclid(part_micros.max(1)).max(self.newest);
         let passed = end - self.newest;
         let (mut usd, mut payments) = (0.0, 0.0);
+        if passed == 0 {
+            (usd, payments) = (self.usd.iter().sum::<f32>(), self.payments.iter().sum::<f32>());
+            return (usd.max(0.0), payments.max(0.0));
+        }
         for back in 0..(SLOTS as i64 - passed).max(0) {
             let slot = Self::slot(self.newest - back);
             usd += self.usd[slot];
