@@ -11,6 +11,9 @@ pub mod decode;
 mod delivery;
 pub mod file;
 pub mod poll;
+mod redact;
+mod scalar;
+pub mod stripe;
 mod table;
 #[cfg(test)]
 mod testing;
