@@ -21,6 +21,7 @@ mod tls;
 pub mod verify;
 pub mod webhook;
 pub mod websocket;
+pub mod x402;
 
 pub use auth::AuthConfig;
 
