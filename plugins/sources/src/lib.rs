@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod decode;
 mod delivery;
 pub mod file;
+pub mod lightning;
 pub mod poll;
 mod redact;
 mod scalar;
