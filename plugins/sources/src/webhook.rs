@@ -168,7 +168,7 @@ impl WebhookSource {
 
 /// Resolves once the delivery is durable; dropping it before it was taken takes it back.
 async fn hand_over(cx: &SourceContext, decoded: Decoded) -> Result<(), SourceError> {
-    if decoded.payments.is_empty() && decoded.rejects.is_empty() && decoded.filtered.is_empty() {
+    if decoded.is_empty() {
         return Ok(());
     }
     cx.intake.submit(Delivery { decoded, cursor: None }).await?.durable().await
