@@ -11,6 +11,9 @@ pub mod decode;
 mod delivery;
 pub mod file;
 pub mod lightning;
+pub mod litellm;
+pub mod mpp;
+pub mod otlp;
 pub mod poll;
 mod redact;
 mod scalar;
@@ -19,6 +22,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod usage_cost;
 pub mod verify;
 pub mod webhook;
 pub mod websocket;

@@ -50,7 +50,12 @@ macro_rules! absent {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Text<'a>(Cow<'a, str>);
 
-impl Text<'_> {
+impl<'a> Text<'a> {
+    /// The text itself, borrowed where it can be.
+    pub(crate) fn into_cow(self) -> Cow<'a, str> {
+        self.0
+    }
+
     /// The text, empty if absent.
     pub(crate) fn as_str(&self) -> &str {
         &self.0

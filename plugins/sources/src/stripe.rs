@@ -16,6 +16,7 @@ use railwatch_model::Direction;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(crate) use currency::money as stripe_money;
 pub use decode::StripeDecoder;
 
 /// Which events report refunds of charges. Stripe sends both kinds for one refund; only one may count.

@@ -17,7 +17,7 @@ const THREE_DECIMALS: &[&str] = &["bhd", "jod", "kwd", "omr", "tnd"];
 ///
 /// Stripe's special cases: ISK and UGX have no minor unit in ISO 4217 and two decimals (ending in 00) in the API; MGA
 /// has two in ISO 4217 and none in the API.
-pub(super) fn money(
+pub(crate) fn money(
     units: i128,
     currency: &str,
     decimals: &BTreeMap<String, u8>,
