@@ -8,8 +8,12 @@ mod hex;
 mod hooks;
 mod logs;
 mod network;
+mod observer;
+mod rpc;
+mod session;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::BTreeSet;
 
@@ -19,6 +23,7 @@ use railwatch_plugin::config::ConfigError;
 pub use hooks::X402HookDecoder;
 pub use logs::X402LogDecoder;
 pub use network::TokenConfig;
+pub use observer::{EVM, X402EvmTable, X402Source};
 
 use network::Network;
 

@@ -123,10 +123,10 @@ fn protobuf(export: &Value) -> Vec<u8> {
         let mut out = vec![field << 3 | 2];
         let mut len = payload.len();
         while len >= 0x80 {
-            out.push((len & 0x7f) as u8 | 0x80);
+            out.push(u8::try_from(len & 0x7f).unwrap() | 0x80);
             len >>= 7;
         }
-        out.push(len as u8);
+        out.push(u8::try_from(len).unwrap());
         out.extend(payload);
         out
     }
