@@ -15,6 +15,7 @@ pub mod litellm;
 pub mod mpp;
 pub mod otlp;
 pub mod poll;
+mod posted;
 mod redact;
 mod scalar;
 pub mod stripe;
@@ -31,8 +32,19 @@ pub mod x402;
 pub use auth::AuthConfig;
 
 /// Every source of this crate. Adding one is one module and one line.
-pub const SOURCES: &[SourcePlugin] =
-    &[websocket::PLUGIN, webhook::PLUGIN, file::FILE, file::STDIN, poll::PLUGIN];
+pub const SOURCES: &[SourcePlugin] = &[
+    websocket::PLUGIN,
+    webhook::PLUGIN,
+    file::FILE,
+    file::STDIN,
+    poll::PLUGIN,
+    stripe::PLUGIN,
+    x402::EVM,
+    x402::HOOKS,
+    mpp::PLUGIN,
+    otlp::PLUGIN,
+    litellm::PLUGIN,
+];
 
 #[cfg(test)]
 mod tests {

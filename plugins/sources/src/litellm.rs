@@ -1,12 +1,43 @@
 //! LiteLLM: the `generic_api` callback posts what each call to a model cost, as an array, as lines or alone.
 
+use std::sync::Arc;
+
 use railwatch_model::{Identity, Label, Payment, SmolStr, Timestamp};
 use railwatch_plugin::decode::{Decoded, Decoder, Message};
+use railwatch_plugin::registry::SourcePlugin;
+use railwatch_plugin::source::Source;
+use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::posted;
 use crate::scalar::{Nested, Text};
 use crate::usage_cost::dollars;
+use crate::webhook::WebhookTable;
+
+/// The entry of the list of sources.
+pub const PLUGIN: SourcePlugin = SourcePlugin {
+    name: "litellm",
+    summary: "what calls to models cost, posted by LiteLLM's generic_api callback",
+    example: EXAMPLE,
+    schema: || schema_for!(WebhookTable),
+    build: |table, build| {
+        let source = posted::build::<NoKeys>(table, build, |_| Arc::new(LiteLlmDecoder))?;
+        Ok(Box::new(source) as Box<dyn Source>)
+    },
+    decoder: |_, _| Ok(Arc::new(LiteLlmDecoder)),
+};
+
+const EXAMPLE: &str = r#"[sources.litellm]
+plugin = "litellm"
+path = "/in/litellm"
+verify = { scheme = "bearer", secret = { env = "GATE_SECRET" } }
+"#;
+
+/// This rail has no keys of its own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NoKeys {}
 
 /// The rail's name on payments: what models cost, whoever reports it.
 pub(crate) const RAIL: SmolStr = SmolStr::new_static("llm");

@@ -8,11 +8,14 @@ mod challenge;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use railwatch_model::{
     Asset, Direction, Identity, Kind, Money, Payment, RefScheme, SettlementRef, SmolStr, Timestamp,
 };
 use railwatch_plugin::decode::{Decoded, Decoder, Message, Reject};
+use railwatch_plugin::registry::SourcePlugin;
+use railwatch_plugin::source::Source;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use smol_str::format_smolstr;
@@ -20,9 +23,30 @@ use smol_str::format_smolstr;
 use crate::redact::redact;
 use crate::scalar::{Int, Nested, Text};
 use crate::stripe::stripe_money;
+use crate::webhook::WebhookTable;
 use crate::x402::TokenConfig;
+use crate::{posted, table};
 
 pub use challenge::{Challenge, parse_challenges};
+
+/// The entry of the list of sources.
+pub const PLUGIN: SourcePlugin = SourcePlugin {
+    name: "mpp",
+    summary: "Machine Payments Protocol: challenges with their receipts, posted by clients",
+    example: EXAMPLE,
+    schema: table::merged_schema::<WebhookTable, MppMapping>,
+    build: |table, build| {
+        let source = posted::build(table, build, |mapping| Arc::new(MppDecoder::new(mapping)))?;
+        Ok(Box::new(source) as Box<dyn Source>)
+    },
+    decoder: |table, _| Ok(Arc::new(MppDecoder::new(posted::keys(table)?))),
+};
+
+const EXAMPLE: &str = r#"[sources.mpp]
+plugin = "mpp"
+path = "/in/mpp"
+verify = { scheme = "bearer", secret = { env = "GATE_SECRET" } }
+"#;
 
 /// The rail's name on payments.
 const RAIL: SmolStr = SmolStr::new_static("mpp");

@@ -7,7 +7,41 @@ mod spans;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use railwatch_plugin::decode::{Decoded, Decoder, Message};
+use railwatch_plugin::registry::SourcePlugin;
+use railwatch_plugin::source::Source;
+use schemars::{JsonSchema, schema_for};
+use serde::Deserialize;
+
+use crate::posted;
+use crate::webhook::WebhookTable;
+
+/// The entry of the list of sources.
+pub const PLUGIN: SourcePlugin = SourcePlugin {
+    name: "otlp",
+    summary: "tasks and model costs from OpenTelemetry traces, over OTLP/HTTP",
+    example: EXAMPLE,
+    schema: || schema_for!(WebhookTable),
+    build: |table, build| {
+        let source = posted::build::<NoKeys>(table, build, |_| Arc::new(OtlpDecoder))?;
+        Ok(Box::new(source) as Box<dyn Source>)
+    },
+    decoder: |_, _| Ok(Arc::new(OtlpDecoder)),
+};
+
+const EXAMPLE: &str = r#"[sources.traces]
+plugin = "otlp"
+path = "/in/v1/traces"
+body_len_max = 4_194_304
+verify = { scheme = "bearer", secret = { env = "GATE_SECRET" } }
+"#;
+
+/// This rail has no keys of its own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NoKeys {}
 
 /// Decodes `ExportTraceServiceRequest` in JSON or protobuf; which one it is, the content type says, else the first
 /// byte.

@@ -7,6 +7,7 @@
 mod currency;
 mod decode;
 mod object;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 pub(crate) use currency::money as stripe_money;
 pub use decode::StripeDecoder;
+pub use source::{PLUGIN, StripeSource, StripeTable};
 
 /// Which events report refunds of charges. Stripe sends both kinds for one refund; only one may count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
@@ -62,7 +64,8 @@ impl Default for StripeDirections {
 }
 
 /// How events become payments.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct StripeMapping {
     /// The metadata key that names the agent; empty if metadata must not name one.
     pub agent_metadata: String,

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use railwatch_model::SmolStr;
 use railwatch_plugin::config::ConfigError;
 
-pub use hooks::X402HookDecoder;
+pub use hooks::{HOOKS, X402HookDecoder, X402HookTable};
 pub use logs::X402LogDecoder;
 pub use network::TokenConfig;
 pub use observer::{EVM, X402EvmTable, X402Source};

@@ -1,10 +1,15 @@
 //! Settlement hooks → payments. A hook is a claim: what it says is settled counts as seen until the chain confirms it,
 //! and what is only signed, verified or pending does not count.
 
+use std::sync::Arc;
+
 use railwatch_model::{
     Direction, Identity, Kind, Label, Money, Payment, RefScheme, SettlementRef, SmolStr, Status,
 };
 use railwatch_plugin::decode::{Decoded, Decoder, Message};
+use railwatch_plugin::registry::SourcePlugin;
+use railwatch_plugin::source::Source;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use smol_str::format_smolstr;
@@ -15,6 +20,38 @@ use super::logs::{RAIL, authorization_ref, refs, spender};
 use super::network::{Network, caip2, canonical_address};
 use crate::redact::redact;
 use crate::scalar::{Expandable, Flag, Nested, Text};
+use crate::webhook::WebhookTable;
+use crate::{posted, table};
+
+/// The entry of the list of sources.
+pub const HOOKS: SourcePlugin = SourcePlugin {
+    name: "x402-hooks",
+    summary: "settlements that x402 facilitators, resource servers and clients post",
+    example: EXAMPLE,
+    schema: table::merged_schema::<WebhookTable, X402HookTable>,
+    build: |table, build| {
+        let source = posted::build(table, build, |keys| Arc::new(X402HookDecoder::of(keys)))?;
+        Ok(Box::new(source) as Box<dyn Source>)
+    },
+    decoder: |table, _| Ok(Arc::new(X402HookDecoder::of(posted::keys(table)?))),
+};
+
+const EXAMPLE: &str = r#"[sources.facilitator]
+plugin = "x402-hooks"
+path = "/in/x402"
+direction = "spend"
+verify = { preset = "standard-webhooks", secret = { env = "GATE_SECRET" } }
+"#;
+
+/// The rail's own keys of an `x402-hooks` source's table.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct X402HookTable {
+    /// Whose money moves: `earn` for the hooks of a seller's server.
+    pub direction: Direction,
+    /// Tokens that count, on every network. Default: each network's USDC.
+    pub token: Vec<TokenConfig>,
+}
 
 /// Decodes what the hooks of `x402Facilitator`, `x402ResourceServer` and `x402Client` post:
 /// `{"hook": "facilitator.onAfterSettle", "context": {…}, "agent_id": "…"}`.
@@ -29,6 +66,10 @@ impl X402HookDecoder {
     /// ones unless it is empty.
     pub fn new(direction: Direction, tokens: Vec<TokenConfig>) -> Self {
         Self { direction, tokens }
+    }
+
+    fn of(keys: X402HookTable) -> Self {
+        Self::new(keys.direction, keys.token)
     }
 }
 
