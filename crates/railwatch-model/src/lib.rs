@@ -11,6 +11,7 @@ mod money;
 mod notice;
 mod payment;
 mod signal;
+mod task;
 mod time;
 
 pub use alert::{Alert, AlertId, AlertState, Contribution, IncidentId, Severity, Subject, Trigger};
@@ -20,6 +21,7 @@ pub use money::{Asset, Money, MoneyError, Rate, Usd, Valuation};
 pub use notice::{Notice, NoticeId, Occasion};
 pub use payment::{Direction, Kind, Payment, RefScheme, SettlementRef, Status};
 pub use signal::{Basis, Signal, SignalKind, Unit, Verdict};
+pub use task::TaskReport;
 pub use time::{Timestamp, TimestampError};
 
 /// A short immutable string: ids, names and codes of up to 23 bytes live inline without an allocation.

@@ -1,7 +1,7 @@
 //! Decoding: bytes in, payments and rejects out. Pure, so that recorded bytes are its tests.
 
 use bytes::Bytes;
-use railwatch_model::{Payment, SmolStr, Timestamp};
+use railwatch_model::{Payment, SmolStr, TaskReport, Timestamp};
 
 /// One message from a rail, verified and complete.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,8 @@ pub struct Message<'a> {
 pub struct Decoded {
     /// Payments, in the message's order.
     pub payments: Vec<Payment>,
+    /// Tasks that agents finished, in the message's order.
+    pub tasks: Vec<TaskReport>,
     /// Parts that could not be understood: counted, sampled and kept for `railwatch rejects`.
     pub rejects: Vec<Reject>,
     /// Parts that were understood and deliberately left out, with the reason; never counted as lost.
@@ -38,7 +40,10 @@ impl Decoded {
 
     /// True if the message held nothing at all.
     pub fn is_empty(&self) -> bool {
-        self.payments.is_empty() && self.rejects.is_empty() && self.filtered.is_empty()
+        self.payments.is_empty()
+            && self.tasks.is_empty()
+            && self.rejects.is_empty()
+            && self.filtered.is_empty()
     }
 }
 

@@ -10,20 +10,41 @@ pub mod backoff;
 pub mod decode;
 mod delivery;
 pub mod file;
+pub mod lightning;
+pub mod litellm;
+pub mod mpp;
+pub mod otlp;
 pub mod poll;
+mod posted;
+mod redact;
+mod scalar;
+pub mod stripe;
 mod table;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod usage_cost;
 pub mod verify;
 pub mod webhook;
 pub mod websocket;
+pub mod x402;
 
 pub use auth::AuthConfig;
 
 /// Every source of this crate. Adding one is one module and one line.
-pub const SOURCES: &[SourcePlugin] =
-    &[websocket::PLUGIN, webhook::PLUGIN, file::FILE, file::STDIN, poll::PLUGIN];
+pub const SOURCES: &[SourcePlugin] = &[
+    websocket::PLUGIN,
+    webhook::PLUGIN,
+    file::FILE,
+    file::STDIN,
+    poll::PLUGIN,
+    stripe::PLUGIN,
+    x402::EVM,
+    x402::HOOKS,
+    mpp::PLUGIN,
+    otlp::PLUGIN,
+    litellm::PLUGIN,
+];
 
 #[cfg(test)]
 mod tests {

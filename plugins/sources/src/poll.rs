@@ -21,7 +21,7 @@ use crate::decode::{FieldPath, MappingConfig, Pluck};
 use crate::delivery::Pipeline;
 use crate::{decode, table, tls};
 
-mod fetch;
+pub(crate) mod fetch;
 mod page;
 #[cfg(test)]
 mod tests;

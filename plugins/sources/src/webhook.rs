@@ -82,6 +82,8 @@ pub struct WebhookSource {
     path: String,
     verifier: Verifier,
     decoder: Arc<dyn Decoder>,
+    /// What a verified request is answered, once it is durable.
+    answer: fn(&Decoded) -> HttpReply,
 }
 
 impl WebhookSource {
@@ -112,7 +114,12 @@ impl WebhookSource {
         if config.in_flight_max == 0 || config.body_len_max == 0 {
             return Err(ConfigError::new("", "in_flight_max and body_len_max are at least 1"));
         }
-        Ok(Self { config, path, verifier, decoder })
+        Ok(Self { config, path, verifier, decoder, answer: describe })
+    }
+
+    /// Answers verified requests with `answer`, for rails that expect an answer of their own.
+    pub(crate) fn answering(self, answer: fn(&Decoded) -> HttpReply) -> Self {
+        Self { answer, ..self }
     }
 
     async fn answer(&self, cx: &SourceContext, call: HttpCall) -> Result<(), SourceError> {
@@ -157,7 +164,7 @@ impl WebhookSource {
         } else {
             self.decoder.decode(&Message { body, headers: Some(headers), received_at }, &mut decoded);
         }
-        let answer = describe(&decoded);
+        let answer = (self.answer)(&decoded);
         delivery::note(cx, &decoded);
         match tokio::time::timeout(self.config.deadline.0, hand_over(cx, decoded)).await {
             Ok(durable) => durable.map(|()| answer),
@@ -168,7 +175,7 @@ impl WebhookSource {
 
 /// Resolves once the delivery is durable; dropping it before it was taken takes it back.
 async fn hand_over(cx: &SourceContext, decoded: Decoded) -> Result<(), SourceError> {
-    if decoded.payments.is_empty() && decoded.rejects.is_empty() && decoded.filtered.is_empty() {
+    if decoded.is_empty() {
         return Ok(());
     }
     cx.intake.submit(Delivery { decoded, cursor: None }).await?.durable().await

@@ -9,20 +9,20 @@ use reqwest::{Client, Response};
 use crate::auth::RequestHeaders;
 
 /// What a request gave.
-pub(super) enum Fetched {
+pub(crate) enum Fetched {
     /// The same as last time.
     Unchanged,
     Body(Vec<u8>),
 }
 
 /// Why it gave nothing. The text holds no URL, which may hold secrets.
-pub(super) enum FetchError {
+pub(crate) enum FetchError {
     Transient { why: String, after: Option<Duration> },
     Fatal(String),
 }
 
 #[derive(Debug)]
-pub(super) struct Fetch {
+pub(crate) struct Fetch {
     client: Client,
     headers: RequestHeaders,
     body_len_max: usize,
@@ -31,7 +31,7 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    pub(super) fn new(
+    pub(crate) fn new(
         tls: rustls::ClientConfig,
         headers: RequestHeaders,
         timeout: Duration,
@@ -48,11 +48,11 @@ impl Fetch {
     }
 
     /// Forgets the last entity tag, so that the next answer is a whole one.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.seen = None;
     }
 
-    pub(super) async fn get(&mut self, url: &str) -> Result<Fetched, FetchError> {
+    pub(crate) async fn get(&mut self, url: &str) -> Result<Fetched, FetchError> {
         let transient = |error: reqwest::Error| {
             let why = error.without_url().to_string();
             FetchError::Transient { why, after: None }
