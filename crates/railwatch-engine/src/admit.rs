@@ -1,6 +1,8 @@
 //! Admission: whose payment it is, and whether it is news. What comes out is what the journal records.
 
-use railwatch_model::{Admitted, AgentId, Disposition, Kind, Payment, Record, Status, Subject, Timestamp};
+use railwatch_model::{
+    Admitted, AgentId, Disposition, Kind, Payment, Record, Status, Subject, TaskReport, Timestamp,
+};
 
 use crate::engine::Engine;
 use crate::seen::{Entry, Key, State};
@@ -66,6 +68,20 @@ impl Engine {
         }
     }
 
+    /// Identifies finished tasks and leaves repeats out; what comes back must be made durable and applied.
+    pub fn admit_tasks(&mut self, source: &str, tasks: Vec<TaskReport>) -> Vec<(AgentId, TaskReport)> {
+        let mut accepted = Vec::new();
+        for task in tasks {
+            let agent = self.directory.resolve_identities(&task.agent, source);
+            let key = self.seen.task_key(&agent, &task.id);
+            if self.seen.get(key).is_none() {
+                self.seen.put(key, &agent, Status::Confirmed, 0);
+                accepted.push((agent, task));
+            }
+        }
+        accepted
+    }
+
     /// Puts a journaled payment into the memory again, when recovering.
     pub(crate) fn readmit(&mut self, admitted: &Admitted) {
         let payment = &admitted.payment;
@@ -75,14 +91,22 @@ impl Engine {
         }
     }
 
-    /// The agents of these payments that are not in memory: the host looks for them in the store before `apply`.
-    pub fn missing(&self, payments: &[Admitted]) -> Vec<Subject> {
+    /// The agents of these records that are not in memory: the host looks for them in the store before `apply`.
+    pub fn missing(&self, records: &[Record]) -> Vec<Subject> {
         let mut missing: Vec<Subject> = Vec::new();
-        for admitted in payments {
-            let Some(agent) = &admitted.payment.agent else { continue };
+        let mut ask = |agent: &AgentId| {
             let subject = Subject::Agent(agent.clone());
             if self.subjects.slot(&subject).is_none() {
                 missing.push(subject);
+            }
+        };
+        for record in records {
+            match record {
+                Record::Payments { payments, .. } => {
+                    payments.iter().filter_map(|admitted| admitted.payment.agent.as_ref()).for_each(&mut ask);
+                }
+                Record::Tasks { tasks, .. } => tasks.iter().for_each(|(agent, _)| ask(agent)),
+                Record::Tick { .. } | Record::Generation { .. } | Record::Action { .. } => {}
             }
         }
         missing.sort_unstable();

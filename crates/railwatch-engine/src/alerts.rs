@@ -148,6 +148,12 @@ impl Book {
     fn hear(&mut self, moment: &Moment<'_>, opinion: &Opinion<'_>, effects: &mut Effects) {
         let known = self.episodes.iter_mut().find(|episode| episode.alert.trigger == opinion.trigger);
         if let Some(episode) = known {
+            if let Some(incident) = &self.incident
+                && episode.alert.state == AlertState::Resolved
+            {
+                // Should it fire again, it joins what is open now.
+                episode.alert.incident = incident.id.clone();
+            }
             episode.hear(moment, opinion, effects);
         } else if opinion.level == Level::Firing {
             let incident = self.incident.as_ref().map(|incident| incident.id.clone());
@@ -217,7 +223,7 @@ impl Book {
             self.incident = None;
         }
         effects.notices.push(Notice {
-            id: NoticeId(format_smolstr!("{id}-{n}")),
+            id: NoticeId(format_smolstr!("{id}-{n}-{}", now.secs())),
             incident: id,
             occasion,
             subject: subject.clone(),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use railwatch_model::{
-    Action, Admitted, Contribution, Payment, Record, Seq, Signal, SignalKind, SmolStr, Subject, Timestamp,
-    Trigger, Unit, Usd, Verdict,
+    Action, Admitted, AgentId, Contribution, Payment, Record, Seq, Signal, SignalKind, SmolStr, Status,
+    Subject, TaskReport, Timestamp, Trigger, Unit, Usd, Verdict,
 };
 use railwatch_plugin::column::{Look, Row as ColumnRow};
 use railwatch_plugin::detector::{Announcement, Booking, Observation, Scope};
@@ -40,6 +40,10 @@ impl Engine {
                 self.tick(seq, effects);
             }
             Record::Generation { now, .. } => self.now = self.now.max(*now),
+            Record::Tasks { now, tasks } => {
+                self.now = self.now.max(*now);
+                tasks.iter().for_each(|(agent, task)| self.count_task(agent, task));
+            }
             Record::Action { now, by, action } => {
                 self.now = self.now.max(*now);
                 self.act(by, action, effects);
@@ -55,11 +59,18 @@ impl Engine {
 
     /// Puts a record that is covered by a checkpoint into the deduplication memory only.
     pub fn remember_record(&mut self, record: &Record) {
-        if let Record::Payments { now, payments } = record {
-            self.seen.rotate(*now);
-            for admitted in payments {
-                self.readmit(admitted);
+        match record {
+            Record::Payments { now, payments } => {
+                self.seen.rotate(*now);
+                payments.iter().for_each(|admitted| self.readmit(admitted));
             }
+            Record::Tasks { tasks, .. } => {
+                for (agent, task) in tasks {
+                    let key = self.seen.task_key(agent, &task.id);
+                    self.seen.put(key, agent, Status::Confirmed, 0);
+                }
+            }
+            Record::Tick { .. } | Record::Generation { .. } | Record::Action { .. } => {}
         }
     }
 
@@ -90,6 +101,21 @@ impl Engine {
             if self.subjects.row(slot).is_some_and(|row| row.kept.wake_at > look_at) {
                 self.subjects.wake(slot, look_at);
             }
+        }
+    }
+
+    /// Counts a finished task; it moves no money and is no evidence.
+    fn count_task(&mut self, agent: &AgentId, task: &TaskReport) {
+        let subject = Subject::Agent(agent.clone());
+        let slot = match self.subjects.slot(&subject) {
+            Some(slot) => slot,
+            None => self.insert(subject, Kept::default()),
+        };
+        self.save_early(slot);
+        self.subjects.touch(slot);
+        if let Some(row) = self.subjects.row_mut(slot) {
+            row.kept.ledger.totals.tasks += 1;
+            row.kept.ledger.totals.tasks_failed += u64::from(task.failed);
         }
     }
 

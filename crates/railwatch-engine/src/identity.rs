@@ -65,21 +65,35 @@ impl Directory {
         payment: &Payment,
         linked: impl FnOnce() -> Option<AgentId>,
     ) -> (AgentId, AgentVia) {
-        let explicit = payment.spender.iter().filter(|identity| identity.scheme == Identity::AGENT);
+        self.resolve_or(&payment.spender, &payment.source, linked)
+    }
+
+    /// Resolves identities that no other payment can help with.
+    pub(crate) fn resolve_identities(&self, identities: &[Identity], source: &str) -> AgentId {
+        self.resolve_or(identities, source, || None).0
+    }
+
+    fn resolve_or(
+        &self,
+        identities: &[Identity],
+        source: &str,
+        linked: impl FnOnce() -> Option<AgentId>,
+    ) -> (AgentId, AgentVia) {
+        let explicit = identities.iter().filter(|identity| identity.scheme == Identity::AGENT);
         if let Some(agent) = explicit.filter_map(|identity| AgentId::new(identity.value.clone())).next() {
             return (agent, AgentVia::Explicit);
         }
-        if let Some(agent) = payment.spender.iter().find_map(|identity| self.lookup(identity)) {
+        if let Some(agent) = identities.iter().find_map(|identity| self.lookup(identity)) {
             return (agent.clone(), AgentVia::Mapped);
         }
         if let Some(agent) = linked() {
             return (agent, AgentVia::Linked);
         }
-        if let Some(agent) = self.defaults.get(&payment.source) {
+        if let Some(agent) = self.defaults.get(source) {
             return (agent.clone(), AgentVia::SourceDefault);
         }
-        let identity = payment.spender.first().cloned();
-        let identity = identity.unwrap_or_else(|| Identity::new("source", payment.source.clone()));
+        let identity = identities.first().cloned();
+        let identity = identity.unwrap_or_else(|| Identity::new("source", source));
         (AgentId::unmapped(&identity), AgentVia::Unmapped)
     }
 }

@@ -44,6 +44,10 @@ pub struct Totals {
     pub purchases: i64,
     /// Declined attempts.
     pub declined: u64,
+    /// Tasks that were reported as finished: a lower bound, because instrumentation samples.
+    pub tasks: u64,
+    /// Those of them that ended with an error.
+    pub tasks_failed: u64,
 }
 
 /// One purchase that is reported in pieces. What it means is a function of three sums, so that the order in which

@@ -196,6 +196,11 @@ impl Seen {
         self.key(2, &(reference.scheme, &*reference.value, payment.kind, payment.direction))
     }
 
+    /// The fingerprint of a finished task.
+    pub(crate) fn task_key(&self, agent: &AgentId, task: &str) -> Key {
+        self.key(3, &(agent.as_str(), task))
+    }
+
     fn key(&self, domain: u8, value: &impl Hash) -> Key {
         let mut hasher = SipHasher24::new_with_key(&self.secret);
         hasher.write_u8(domain);

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::{AlertId, IncidentId, Payment, SignalKind, Subject, Timestamp};
+use crate::{AgentId, AlertId, IncidentId, Payment, SignalKind, Subject, TaskReport, Timestamp};
 
 /// The position of a batch in the journal; the first is 1.
 pub type Seq = u64;
@@ -42,6 +42,13 @@ pub enum Record {
         by: SmolStr,
         /// What was done.
         action: Action,
+    },
+    /// Agents finished tasks.
+    Tasks {
+        /// The time of admission.
+        now: Timestamp,
+        /// The agent of each report, and the report.
+        tasks: Vec<(AgentId, TaskReport)>,
     },
 }
 

@@ -294,7 +294,10 @@ impl Span {
         let times = || records.iter().map(|record| now_of(record).micros());
         let n_payments = records.iter().map(|record| match record {
             Record::Payments { payments, .. } => payments.len(),
-            Record::Tick { .. } | Record::Generation { .. } | Record::Action { .. } => 0,
+            Record::Tick { .. }
+            | Record::Generation { .. }
+            | Record::Action { .. }
+            | Record::Tasks { .. } => 0,
         });
         let n_payments = i64::try_from(n_payments.sum::<usize>()).unwrap_or(i64::MAX);
         Some(Self { first_at: times().min()?, last_at: times().max()?, n_payments })
@@ -306,7 +309,8 @@ fn now_of(record: &Record) -> Timestamp {
         Record::Payments { now, .. }
         | Record::Tick { now }
         | Record::Generation { now, .. }
-        | Record::Action { now, .. } => *now,
+        | Record::Action { now, .. }
+        | Record::Tasks { now, .. } => *now,
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Act { by: SmolStr, action: Action, done: oneshot::Sender<()> },
     /// A new generation is ready. The reply comes when it is in force.
     Install { generation: Box<Generation>, config: Arc<Config>, done: oneshot::Sender<()> },
+    /// The generation that the engine was made with is in force.
+    Began { number: u64, digest: SmolStr },
     /// Somebody wants to look.
     Look(Box<dyn FnOnce(&Engine) + Send>),
     /// Save the state; with a reply, as a whole and now.
@@ -54,6 +56,7 @@ impl std::fmt::Debug for Command {
             Self::Tick => "Tick",
             Self::Act { .. } => "Act",
             Self::Install { .. } => "Install",
+            Self::Began { .. } => "Began",
             Self::Look(_) => "Look",
             Self::Checkpoint { .. } => "Checkpoint",
         })
@@ -183,9 +186,13 @@ impl Core {
             next = if is_full { None } else { self.submissions.try_recv().ok() };
         }
         if !accepted.payments.is_empty() {
-            append.wanted = self.engine.missing(&accepted.payments);
             append.records.push(accepted.into_record(now));
         }
+        if append.records.is_empty() && !(append.cursors.is_empty() && append.rejects.is_empty()) {
+            // A batch needs a record to hang cursors and rejects on; time passed, in any case.
+            append.records.push(Record::Tick { now });
+        }
+        append.wanted = self.engine.missing(&append.records);
         self.send(append, flight, progress).await;
     }
 
@@ -213,6 +220,10 @@ impl Core {
         if let Some(cursor) = delivery.cursor {
             append.cursors.retain(|(name, _)| *name != source);
             append.cursors.push((source.clone(), cursor.0));
+        }
+        let tasks = self.engine.admit_tasks(&source, delivery.decoded.tasks);
+        if !tasks.is_empty() {
+            append.records.push(Record::Tasks { now, tasks });
         }
         let before = accepted.counts;
         let payments = self.prepare(&source, delivery.decoded.payments);
@@ -273,6 +284,10 @@ impl Core {
                 let install = Some((generation, config));
                 let flight = InFlight { done: Some(done), install, ..InFlight::default() };
                 self.send(Append { records: vec![record], ..Append::default() }, flight, progress).await;
+            }
+            Command::Began { number, digest } => {
+                let records = vec![Record::Generation { now, number, digest }];
+                self.send(Append { records, ..Append::default() }, InFlight::default(), progress).await;
             }
             Command::Look(look) => look(&self.engine),
             Command::Checkpoint { done } => {

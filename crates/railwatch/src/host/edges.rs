@@ -129,6 +129,9 @@ impl Edges {
         }
         for name in &plan.ending_sinks {
             end(self.sinks.remove(name)).await;
+            if !plan.sinks.contains_key(name) {
+                self.bury(name.clone()).await;
+            }
         }
         for (name, (config, sink)) in plan.sinks {
             self.start_sink(name, config, sink);
@@ -143,6 +146,16 @@ impl Edges {
             status.sources = sources;
             status.sinks = sinks;
         });
+    }
+
+    /// Gives up what waits for a sink that is no longer configured, so that it shows among the dead letters.
+    async fn bury(&self, sink: SmolStr) {
+        let now = self.clock.now();
+        let buried =
+            self.journal.run(move |store| store.bury_sink(&sink, now, "the sink is no longer configured"));
+        if let Some(Err(error)) = buried.await {
+            tracing::error!(%error, "notices of a removed sink cannot be given up");
+        }
     }
 
     fn build_source(

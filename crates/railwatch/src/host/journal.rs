@@ -117,7 +117,10 @@ impl Journal {
     /// The next due notices of a sink, marked as being attempted.
     pub(crate) async fn claim(&self, sink: SmolStr, now: Timestamp, limit: u32) -> Option<Vec<Claimed>> {
         let claimed = self.run(move |store| store.claim(&sink, now, limit)).await?;
-        claimed.inspect_err(|error| tracing::error!(%error, "outbox cannot be read")).ok()
+        Some(claimed.unwrap_or_else(|error| {
+            tracing::error!(%error, "outbox cannot be read, will try again");
+            Vec::new()
+        }))
     }
 
     /// Records the outcome of an attempt.
@@ -232,11 +235,11 @@ fn save_rows(store: &mut Store, epoch: u64, rows: &[SavedSubject]) -> Result<(),
 fn append_until_durable(store: &mut Store, append: Append, metrics: &Metrics) -> Appended {
     let Append { records, cursors, rejects, effects, wanted } = append;
     let batch = Batch { records: &records, cursors: &cursors, rejects: &rejects, effects: &effects };
-    let seq = if records.is_empty() && cursors.is_empty() && rejects.is_empty() {
+    let seq = if records.is_empty() {
         persist(metrics, || store.write_effects(&effects));
         None
     } else {
-        persist(metrics, || store.append(&batch))
+        Some(persist(metrics, || store.append(&batch)))
     };
     let mut found = Vec::new();
     for subject in wanted {
@@ -244,17 +247,17 @@ fn append_until_durable(store: &mut Store, append: Append, metrics: &Metrics) ->
             found.push((subject, saved.body));
         }
     }
-    Appended { seq: seq.filter(|_| !records.is_empty()), records, found }
+    Appended { seq, records, found }
 }
 
 /// Does something that must not be lost, trying again until it succeeds. Ends the process on an error that no waiting
 /// mends: going on would mean acknowledging what is not safe.
-fn persist<T>(metrics: &Metrics, mut attempt: impl FnMut() -> Result<T, StoreError>) -> Option<T> {
+fn persist<T>(metrics: &Metrics, mut attempt: impl FnMut() -> Result<T, StoreError>) -> T {
     loop {
         match attempt() {
             Ok(done) => {
                 metrics.store_healthy.set(1);
-                return Some(done);
+                return done;
             }
             Err(error) => {
                 metrics.store_healthy.set(0);
@@ -264,11 +267,7 @@ fn persist<T>(metrics: &Metrics, mut attempt: impl FnMut() -> Result<T, StoreErr
                         tracing::error!(%error, "store cannot be written, payments wait");
                         std::thread::sleep(RETRY_AFTER);
                     }
-                    Advice::Skip => {
-                        tracing::error!(%error, "a batch cannot be stored and is left out");
-                        return None;
-                    }
-                    Advice::Stop => {
+                    Advice::Skip | Advice::Stop => {
                         tracing::error!(%error, "store is broken, railwatch ends; run `railwatch doctor`");
                         std::process::exit(crate::cli::EXIT_STORE);
                     }

@@ -95,15 +95,15 @@ fn reapply(
     for batch in store.batches(checkpoint + 1) {
         let batch = batch.context("journal cannot be read; run `railwatch doctor`")?;
         let mut effects = Effects::default();
+        for subject in engine.missing(&batch.records) {
+            if let Some(saved) = store.load_subject(&subject.key())?
+                && let Err(error) = engine.restore(&saved.body)
+            {
+                tracing::warn!(%error, "a subject starts anew");
+            }
+        }
         for record in &batch.records {
             if let Record::Payments { payments, .. } = record {
-                for subject in engine.missing(payments) {
-                    if let Some(saved) = store.load_subject(&subject.key())?
-                        && let Err(error) = engine.restore(&saved.body)
-                    {
-                        tracing::warn!(%error, "a subject starts anew");
-                    }
-                }
                 recovered.reapplied += payments.len() as u64;
             }
             engine.reapply(batch.seq, record, &mut effects);

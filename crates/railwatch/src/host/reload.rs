@@ -53,6 +53,8 @@ impl Reloader {
     /// Records the first generation and starts its edges.
     pub(crate) async fn begin(mut self, plan: Plan) -> Self {
         self.record("start", &plan.summary()).await;
+        let (number, digest) = (self.number, SmolStr::new(&self.running.digest));
+        self.core.send(Command::Began { number, digest }).await;
         self.edges.carry_out(plan).await;
         self
     }
