@@ -1,6 +1,6 @@
 //! Feeds a recorded or simulated fleet through the detectors and writes what they say, for the scorer of the bench.
 //!
-//! `bench DATA [OPEN]` reads `DATA/events.jsonl.gz` (one payment per line, in arrival order), `agents.json` and
+//! `bench DATA [OPEN [timing|total [DETECTORS]]]` reads `DATA/events.jsonl.gz` (one payment per line, in arrival order), `agents.json` and
 //! `annotations.jsonl`. It writes `DATA/sweep.jsonl` (every rise of evidence from 6 nats on, for moving the threshold
 //! with hindsight) and `DATA/default.jsonl` (alerts with a life, opened at OPEN, 10 nats by default), and prints cost
 //! and size. It plays the part of the engine: one slot per agent, signals after each payment, ticks when wished.
@@ -52,6 +52,7 @@ struct Fleet {
     open_nats: f64,
     signals: Vec<Signal>,
     timing: bool,
+    ticks: u32,
 }
 
 impl Fleet {
@@ -77,6 +78,7 @@ impl Fleet {
     }
 
     fn tick(&mut self, slot: usize, now: Timestamp) -> Result<(), Error> {
+        self.ticks += 1;
         self.agents[slot].wake_at = Timestamp::MAX;
         self.each(slot, now, |column, row| column.tick(row));
         self.look(slot, now)
@@ -234,9 +236,11 @@ fn payment(line: &str) -> Result<(String, Payment), Error> {
 fn main() -> Result<(), Error> {
     let data = std::env::args().nth(1).ok_or("usage: bench DATA [OPEN]")?;
     let open_nats = std::env::args().nth(2).map_or(Ok(10.0), |text| text.parse())?;
-    let timing = std::env::args().nth(3).is_some();
+    let timing = std::env::args().nth(3).is_some_and(|text| text == "timing");
+    let chosen = std::env::args().nth(4);
     let mut columns = Vec::new();
-    for plugin in DETECTORS {
+    let is_chosen = |name: &str| chosen.as_ref().is_none_or(|names| names.split(',').any(|one| one == name));
+    for plugin in DETECTORS.iter().filter(|plugin| is_chosen(plugin.name)) {
         let table: toml::Table = toml::from_str("[evidence]\nopen = 6.0\n")?;
         columns.push(Timed { column: (plugin.build)(&table)?, spent: Duration::ZERO });
     }
@@ -249,6 +253,7 @@ fn main() -> Result<(), Error> {
         open_nats,
         signals: Vec::new(),
         timing,
+        ticks: 0,
     };
     let mut slots: HashMap<String, usize> = HashMap::new();
     let listed: serde_json::Value = serde_json::from_reader(File::open(format!("{data}/agents.json"))?)?;
@@ -302,6 +307,7 @@ fn feed(data: &str, slots: &HashMap<String, usize>, fleet: &mut Fleet) -> Result
         n += u32::try_from(chunk.len())?;
     }
     println!("{n} payments, {} ns of processor time each with the feeder", (spent / n.max(1)).as_nanos());
+    println!("  {} ticks among them", fleet.ticks);
     for timed in &fleet.columns {
         if fleet.timing {
             println!("  {}: {} ns each", timed.column.name(), (timed.spent / n.max(1)).as_nanos());

@@ -98,9 +98,9 @@ impl Bank {
     pub(crate) fn after_silence(&self, hours: f32, rates: PerChannel) -> Self {
         let mut bank = self.clone();
         let quiet = hours.min(1000.0).floor();
-        for c in 0..CHANNELS {
-            for i in 0..LEVELS {
-                bank.w[c][i] *= QUIET[i].powf(quiet);
+        if quiet >= 1.0 {
+            for (i, left) in QUIET.map(|left| left.powf(quiet)).into_iter().enumerate() {
+                bank.w.iter_mut().for_each(|row| row[i] *= left);
             }
         }
         bank.pass(rates.map(|rate| rate * hours));

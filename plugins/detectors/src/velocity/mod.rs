@@ -45,6 +45,8 @@ const CATCH_UP: i64 = 28 * 24 * HOUR;
 const LOOP_RATIO: f64 = 2.0;
 /// Up to this many learned hours a baseline is expected to be wrong by more than its noise.
 const YOUNG_HOURS: f32 = 120.0;
+/// How soon raised evidence is looked at again without a payment.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 /// How long a suspected level keeps the agent from being learned.
 const SUSPECT_DAYS: i64 = 4;
 
@@ -360,7 +362,7 @@ impl Detector for Velocity {
         }
         state.publish(cx.usual, best, drift, seeded);
         if f64::from(best.nats) >= self.config.evidence.close {
-            cx.wake_by(cx.now.after(Duration::from_secs(900)));
+            cx.wake_by(cx.now.after(LOOK_AGAIN));
         }
     }
 
@@ -376,7 +378,7 @@ impl Detector for Velocity {
         let unit = 6.0 * cx.usual.dispersion_day;
         cx.usual.usd_per_day = state.baseline.mean()[2] * 24.0 * state.baseline.recent_ratio(unit, hours);
         if f64::from(best.nats.max(drift.nats)) >= self.config.evidence.close {
-            cx.wake_by(cx.now.after(Duration::from_secs(900)));
+            cx.wake_by(cx.now.after(LOOK_AGAIN));
         }
     }
 
