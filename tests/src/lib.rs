@@ -1,1 +1,23 @@
+//! The harness of the integration tests: a real `railwatch` process, real peers on loopback, and a fleet whose sums
+//! are known to the cent.
+//!
+//! Nothing here sleeps for a fixed time: every wait asks again until the answer is there or its deadline passes, and
+//! then panics with what was missing. Everything that is started ends with the value that started it.
 
+#![expect(clippy::unwrap_used, reason = "a harness has nobody to report to: a failure is the test's failure")]
+
+mod call;
+mod daemon;
+mod fleet;
+mod gate;
+mod peer;
+mod sign;
+mod wait;
+
+pub use call::{Response, call};
+pub use daemon::{Daemon, Home, Outcome, railwatch, repo_root, target_dir};
+pub use fleet::{Fleet, Habit, Payment, Random, Sums, dollars};
+pub use gate::{Gate, GateOptions, special};
+pub use peer::{Answer, HttpPeer, Request, answers};
+pub use sign::{SECRET, sign_standard};
+pub use wait::{now, until};

@@ -1,0 +1,16 @@
+//! The integration tests: a real daemon, real peers, loopback only. Run them with `bash tests/run`.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests; a failure is the test's failure")]
+
+mod bad_input;
+mod cli;
+mod crash;
+mod delivery;
+mod demo;
+mod files;
+mod gate;
+mod poll;
+mod reload;
+mod tidy;
+mod totals;
+mod webhook;

@@ -1,0 +1,36 @@
+//! What the daemon counted against what was paid.
+
+use railwatch_tests::{Daemon, Home, Sums, until};
+use serde_json::Value;
+
+/// Waits until the daemon has judged as many payments as the sums hold, then compares every agent, to the cent.
+#[track_caller]
+pub(crate) fn check_totals(home: &Home, daemon: &Daemon<'_>, expected: &Sums) {
+    let wanted: u64 = expected.values().map(|(payments, _)| payments).sum();
+    until(&format!("{wanted} payments are counted"), 60, || {
+        let agents: Vec<Value> = serde_json::from_str(&daemon.get("/v1/agents?limit=1000")?.body).ok()?;
+        let counted: u64 = agents.iter().filter_map(|view| view["totals"]["purchases"].as_u64()).sum();
+        (counted >= wanted).then_some(())
+    });
+    assert_eq!(counted(home), text(expected));
+}
+
+/// `railwatch agents`: payments and dollars of every agent.
+#[track_caller]
+pub(crate) fn counted(home: &Home) -> Vec<(String, u64, String)> {
+    let views = home.run(&["agents", "--json", "--limit", "1000"]).documents();
+    let row = |view: &Value| {
+        let totals = &view["totals"];
+        let name = view["name"].as_str().unwrap().to_owned();
+        (name, totals["purchases"].as_u64().unwrap(), totals["committed"].as_str().unwrap().to_owned())
+    };
+    let mut rows: Vec<_> = views.iter().map(row).collect();
+    rows.sort();
+    rows
+}
+
+fn text(sums: &Sums) -> Vec<(String, u64, String)> {
+    let row =
+        |(agent, (n, cents)): (&String, &(u64, u64))| (agent.clone(), *n, railwatch_tests::dollars(*cents));
+    sums.iter().map(row).collect()
+}
