@@ -123,9 +123,12 @@ impl Ledger {
         let usd = self.increase(payment, sign);
         let step = signed(usd, sign);
         match (payment.kind, &payment.parent) {
-            (Kind::Hold, _) => self.purchase(payment, &payment.id, |purchase| {
-                purchase.authorized = purchase.authorized.plus(step);
-            }),
+            // A raised authorization is a hold whose parent is the first one.
+            (Kind::Hold, first) => {
+                self.purchase(payment, first.as_ref().unwrap_or(&payment.id), |purchase| {
+                    purchase.authorized = purchase.authorized.plus(step);
+                })
+            }
             (Kind::Release, Some(hold)) => self.purchase(payment, hold, |purchase| {
                 purchase.released = purchase.released.plus(step);
             }),

@@ -43,7 +43,8 @@ fn partial_captures_tips_and_releases() {
     check(&[hold.clone(), partial, rest], 400, 400, 0, 1);
     check(&[hold.clone(), report(Kind::Settle, "c", Some("h"), 1200)], 1200, 1200, 0, 1);
     check(&[hold.clone(), report(Kind::Release, "r", Some("h"), 1000)], 0, 0, 0, 1);
-    check(&[report(Kind::Hold, "h", None, 500), report(Kind::Hold, "h", None, 250)], 750, 0, 750, 1);
+    let raised = report(Kind::Hold, "h2", Some("h"), 250);
+    check(&[report(Kind::Hold, "h", None, 500), raised], 750, 0, 750, 1);
 }
 
 #[test]

@@ -85,14 +85,13 @@ async fn show(
     out: &mut Out,
 ) -> Result<(), Failure> {
     let started_at = clock.now();
-    let expected = gate.history_len();
-    while host.accepted() < expected {
+    while host.processed() < gate.history_len() {
         if clock.now().since(started_at) > Duration::from_secs(60) {
             return Err(anyhow::anyhow!("the history did not arrive within a minute").into());
         }
         pause(Duration::from_millis(50)).await;
     }
-    let took = clock.now().since(started_at);
+    let (took, expected) = (clock.now().since(started_at), gate.history_len());
     out.line(format!("{expected} payments in {:.1} s. Now live: everybody is calm.\n", took.as_secs_f64()))?;
     let live_at = clock.now();
     gate.go_live();
@@ -106,9 +105,10 @@ async fn show(
             running_away = true;
             gate.run_away();
             out.line(format!(
-                "\n{}: {} is compromised and pays 40 times as fast, over x402, in the middle of everything.\n",
+                "\n{}: {} is compromised and pays {} times as fast. Its 15-minute window fills up ...\n",
                 now.to_string().chars().take(19).collect::<String>(),
-                fleet::RUNAWAY
+                fleet::RUNAWAY,
+                fleet::RUNAWAY_FACTOR
             ))?;
         }
         let alerts = host.open_alerts().await;
