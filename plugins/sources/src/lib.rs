@@ -10,6 +10,8 @@ pub mod backoff;
 pub mod decode;
 mod delivery;
 pub mod file;
+#[cfg(test)]
+mod hostile;
 pub mod lightning;
 pub mod litellm;
 pub mod mpp;
@@ -41,6 +43,7 @@ pub const SOURCES: &[SourcePlugin] = &[
     stripe::PLUGIN,
     x402::EVM,
     x402::HOOKS,
+    lightning::PLUGIN,
     mpp::PLUGIN,
     otlp::PLUGIN,
     litellm::PLUGIN,

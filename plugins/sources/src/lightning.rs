@@ -6,6 +6,7 @@
 
 mod cln;
 mod lnd;
+mod node;
 #[cfg(test)]
 mod tests;
 mod wallets;
@@ -19,6 +20,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::redact::redact;
+
+pub use node::{LightningSource, LightningTable, PLUGIN};
 
 /// The rail's name on payments.
 const RAIL: SmolStr = SmolStr::new_static("lightning");

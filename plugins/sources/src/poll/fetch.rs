@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
 use reqwest::{Client, Response};
 
 use crate::auth::RequestHeaders;
+
+/// An answer that streams may be silent for months.
+const ENDLESS: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// What a request gave.
 pub(crate) enum Fetched {
@@ -53,10 +56,6 @@ impl Fetch {
     }
 
     pub(crate) async fn get(&mut self, url: &str) -> Result<Fetched, FetchError> {
-        let transient = |error: reqwest::Error| {
-            let why = error.without_url().to_string();
-            FetchError::Transient { why, after: None }
-        };
         let headers = self.headers.resolve();
         let mut headers = headers.map_err(|why| FetchError::Transient { why, after: None })?;
         if let Some((seen, tag)) = &self.seen
@@ -64,7 +63,7 @@ impl Fetch {
         {
             headers.insert(IF_NONE_MATCH, tag.clone());
         }
-        let response = self.client.get(url).headers(headers).send().await.map_err(transient)?;
+        let response = self.client.get(url).headers(headers).send().await.map_err(lost)?;
         let status = response.status();
         if status == StatusCode::NOT_MODIFIED {
             return Ok(Fetched::Unchanged);
@@ -76,6 +75,32 @@ impl Fetch {
         let body = self.body(response).await?;
         self.seen = tag.map(|tag| (url.to_owned(), tag));
         Ok(Fetched::Body(body))
+    }
+
+    /// Posts a JSON text.
+    pub(crate) async fn post(&self, url: &str, json: String) -> Result<Vec<u8>, FetchError> {
+        let headers = self.headers.resolve();
+        let headers = headers.map_err(|why| FetchError::Transient { why, after: None })?;
+        let request =
+            self.client.post(url).headers(headers).header(CONTENT_TYPE, "application/json").body(json);
+        let response = request.send().await.map_err(lost)?;
+        if !response.status().is_success() {
+            return Err(refused(&response));
+        }
+        self.body(response).await
+    }
+
+    /// Opens an answer without an end; `None` if the server has no such path.
+    pub(crate) async fn open(&self, url: &str) -> Result<Option<Response>, FetchError> {
+        let headers = self.headers.resolve();
+        let headers = headers.map_err(|why| FetchError::Transient { why, after: None })?;
+        let request = self.client.get(url).headers(headers).timeout(ENDLESS);
+        let response = request.send().await.map_err(lost)?;
+        match response.status() {
+            StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED => Ok(None),
+            status if status.is_success() => Ok(Some(response)),
+            _ => Err(refused(&response)),
+        }
     }
 
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, FetchError> {
@@ -90,12 +115,15 @@ impl Fetch {
                     let why = format!("a page of more than {} bytes (body_len_max)", self.body_len_max);
                     return Err(FetchError::Transient { why, after: None });
                 }
-                Err(error) => {
-                    return Err(FetchError::Transient { why: error.without_url().to_string(), after: None });
-                }
+                Err(error) => return Err(lost(error)),
             }
         }
     }
+}
+
+/// reqwest's errors name the URL unless it is taken out.
+pub(crate) fn lost(error: reqwest::Error) -> FetchError {
+    FetchError::Transient { why: error.without_url().to_string(), after: None }
 }
 
 fn refused(response: &Response) -> FetchError {

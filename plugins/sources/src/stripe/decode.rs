@@ -324,7 +324,10 @@ impl<'a> Steps<'a> {
         let attempt = object.latest_charge.0.id.get().or(object.last_payment_error.0.charge.0.id.get());
         let is_manual = object.capture_method.as_str() == "manual";
         let (kind, amount, id) = match step {
-            "succeeded" => (Kind::Settle, object.amount_received.get(), object.id.get()),
+            // Servers of old API versions leave `amount_received` out; what succeeded was received.
+            "succeeded" => {
+                (Kind::Settle, object.amount_received.get().or(object.amount.get()), object.id.get())
+            }
             "amount_capturable_updated" => (Kind::Hold, object.amount_capturable.get(), object.id.get()),
             "canceled" if is_manual && attempt.is_some() => {
                 (Kind::Release, object.amount.get(), object.id.get())

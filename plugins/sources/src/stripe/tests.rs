@@ -386,6 +386,14 @@ fn trap_25_holds_end() {
 }
 
 #[test]
+fn an_intent_of_an_old_version_has_no_received_amount() {
+    let body = json!({"object": "event", "api_version": "2017-08-15", "type": "payment_intent.succeeded",
+        "created": 1_795_437_777, "data": {"object": {"id": "pi_1", "amount": 1234, "currency": "usd",
+            "status": "succeeded", "latest_charge": {"id": "ch_1", "amount": 1234}}}});
+    check(&decode(&body.to_string()), &["Settle pi_1 12.34 USD Confirmed"]);
+}
+
+#[test]
 fn an_authorization_request_is_not_a_decision() {
     check_filtered(
         &decode(&event("issuing_authorization.request", AUTHORIZATION, json!({}), json!({}))),
@@ -450,7 +458,12 @@ fn broken_input_is_rejected_with_its_place_and_without_its_secrets() {
         assert_eq!(decoded.rejects.len(), 1, "{body}");
         assert_eq!(decoded.rejects[0].code, code, "{body}");
     }
-    let body = event("payment_intent.succeeded", INTENT, json!({"amount_received": null}), json!({}));
+    let body = event(
+        "payment_intent.succeeded",
+        INTENT,
+        json!({"amount_received": null, "amount": null}),
+        json!({}),
+    );
     let rejected = decode(&body);
     assert_eq!(rejected.rejects[0].code, "bad_amount");
     assert!(!String::from_utf8_lossy(&rejected.rejects[0].raw).contains("_secret_"));

@@ -279,6 +279,18 @@ fn trap_17_an_authorization_of_a_filtered_token_is_not_paired() {
 }
 
 #[test]
+fn trap_20_a_burst_within_one_block_keeps_the_chains_order() {
+    let logs: Vec<Value> = (0..20_u64)
+        .map(|nth| {
+            let burst = transfer(nth, ALICE, SHOP, 100 + u128::from(nth));
+            with(burst, "transactionHash", json!(pad(&format!("{:x}", 0xff - nth))))
+        })
+        .collect();
+    let amounts: Vec<i128> = decode(&logs).payments.iter().map(|payment| payment.amount.units()).collect();
+    assert_eq!(amounts, (100..120).collect::<Vec<i128>>());
+}
+
+#[test]
 fn trap_25_a_relay_contract_is_the_payee_and_its_forwarding_is_not_ours() {
     let relay = "0x1111111111111111111111111111111111111111";
     let wallets = [ALICE.to_owned()];

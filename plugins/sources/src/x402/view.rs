@@ -66,7 +66,14 @@ pub(super) struct View {
 }
 
 /// What survives a restart, as JSON.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
+struct Carries<'a> {
+    block: u64,
+    open: Vec<&'a Tracked>,
+}
+
+/// The same, read back.
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Carried {
     block: u64,
@@ -91,11 +98,11 @@ impl View {
     /// Where to go on from once everything up to `block` is durable, with the newest payments that could be undone or
     /// were.
     pub(super) fn cursor(&self, block: u64) -> String {
-        let mut open: Vec<Tracked> =
-            self.tracked.values().filter(|t| t.payment.status != Status::Confirmed).cloned().collect();
-        open.sort_by(|a, b| (b.block_number, &b.payment.id).cmp(&(a.block_number, &a.payment.id)));
+        let open = self.tracked.values().filter(|tracked| tracked.payment.status != Status::Confirmed);
+        let mut open: Vec<&Tracked> = open.collect();
+        open.sort_unstable_by(|a, b| (b.block_number, &b.payment.id).cmp(&(a.block_number, &a.payment.id)));
         open.truncate(CARRIED_MAX);
-        serde_json::to_string(&Carried { block, open }).unwrap_or_default()
+        serde_json::to_string(&Carries { block, open }).unwrap_or_default()
     }
 
     /// The newest block.
