@@ -7,12 +7,12 @@ use railwatch_tests::{
 };
 use serde_json::Value;
 
-use crate::totals::check_totals;
+use crate::totals::{check_totals, wait_counted};
 
 /// Days of habits before the incident: a baseline needs two weeks.
 const HISTORY: Duration = Duration::from_secs(14 * 86_400);
-/// How long the incident lasts.
-const INCIDENT: Duration = Duration::from_secs(3600);
+/// How long the incident has lasted when it is found. Velocity is judged over a quarter of an hour.
+const INCIDENT: Duration = Duration::from_secs(20 * 60);
 /// Who runs away, and how many times as fast as usual.
 const RUNAWAYS: [(&str, f64); 2] = [("agent_3", 10.0), ("agent_7", 40.0)];
 
@@ -36,6 +36,11 @@ pub(crate) fn source(gate: &Gate) -> String {
     )
 }
 
+/// Which part of the incident it belongs to.
+fn slice(payment: &Payment) -> i64 {
+    payment.at.secs() / 120
+}
+
 fn lines(payments: &[Payment]) -> Vec<String> {
     payments.iter().map(Payment::line).collect()
 }
@@ -57,7 +62,12 @@ fn runaways_reach_slack_once_and_every_cent_counts_across_power_cuts() {
     daemon.kill();
     let daemon = home.start();
     gate.send(lines(late));
-    gate.send(lines(&wild));
+    wait_counted(&daemon, calm.len() as u64);
+    // The incident passes as it would: a few minutes are judged before the next ones are paid.
+    for minutes in wild.chunk_by(|earlier, later| slice(earlier) == slice(later)) {
+        gate.send(lines(minutes));
+        wait_counted(&daemon, minutes.last().unwrap().seq);
+    }
     for (agent, _) in RUNAWAYS {
         until(&format!("slack hears of {agent}"), 60, || (openings(&slack, agent) > 0).then_some(()));
     }

@@ -7,12 +7,18 @@ use serde_json::Value;
 #[track_caller]
 pub(crate) fn check_totals(home: &Home, daemon: &Daemon<'_>, expected: &Sums) {
     let wanted: u64 = expected.values().map(|(payments, _)| payments).sum();
+    wait_counted(daemon, wanted);
+    assert_eq!(counted(home), text(expected));
+}
+
+/// Waits until this many payments are counted, power cuts notwithstanding.
+#[track_caller]
+pub(crate) fn wait_counted(daemon: &Daemon<'_>, wanted: u64) {
     until(&format!("{wanted} payments are counted"), 60, || {
         let agents: Vec<Value> = serde_json::from_str(&daemon.get("/v1/agents?limit=1000")?.body).ok()?;
         let counted: u64 = agents.iter().filter_map(|view| view["totals"]["purchases"].as_u64()).sum();
         (counted >= wanted).then_some(())
     });
-    assert_eq!(counted(home), text(expected));
 }
 
 /// `railwatch agents`: payments and dollars of every agent.
