@@ -137,7 +137,7 @@ fn since(text: &mut String, signal: &Signal, at: Timestamp) {
 
 /// How many agent-days pass between two times that chance alone makes evidence this large; `None` for everyday
 /// evidence. Chance reaches `w` nats in about one of `exp(w)` independent trials, of which an agent-day has about 24.
-fn days_between_chances(nats: f64) -> Option<f64> {
+pub fn days_between_chances(nats: f64) -> Option<f64> {
     (nats >= 4.0).then(|| nats.min(25.0).exp() / 24.0)
 }
 

@@ -68,7 +68,7 @@ fn advice_follows_what_happened() {
 fn evidence_is_said_as_chance() {
     for (nats, says) in [
         (0.0, None),
-        (5.0, Some("98 % likely real; by chance once in 148 agent-days")),
+        (5.0, Some("98 % likely real; by chance once in 6 agent-days")),
         (31.0, Some("98 % likely real; practically never by chance")),
         (f64::MAX, Some("98 % likely real; practically never by chance")),
     ] {

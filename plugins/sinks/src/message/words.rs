@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use railwatch_model::{Notice, Occasion, Severity, Signal, SignalKind, Subject, Trigger, Unit};
+use railwatch_plugin::explain::days_between_chances;
 
 use super::name;
 
@@ -88,14 +89,12 @@ pub(super) fn evidence(signal: &Signal) -> Vec<String> {
     lines
 }
 
-/// How often chance alone reaches so many nats: `exp(-nats)` per agent and day, since detectors calibrate their
-/// evidence to daily maxima.
+/// How often chance alone reaches so many nats, in the headline's own terms.
 fn chance(nats: f64) -> String {
-    let times = nats.min(700.0).exp();
-    if times >= 1e9 {
-        "practically never by chance".to_owned()
-    } else {
-        format!("by chance once in {times:.0} agent-days")
+    match days_between_chances(nats) {
+        None => "or an everyday coincidence".to_owned(),
+        Some(days) if days >= 1e9 => "practically never by chance".to_owned(),
+        Some(days) => format!("by chance once in {days:.0} agent-days"),
     }
 }
 

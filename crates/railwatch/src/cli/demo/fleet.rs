@@ -75,7 +75,7 @@ const fn agent(
 
 const HISTORY_DAYS: i64 = 14;
 /// How many times its usual the runaway pays.
-pub(super) const RUNAWAY_FACTOR: f64 = 150.0;
+pub(super) const RUNAWAY_FACTOR: f64 = 400.0;
 
 /// The fleet at one point in time.
 pub(super) struct Fleet {

@@ -33,7 +33,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 90)]
     seconds: u64,
     /// When the agent runs away, in seconds after the start of the live part.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 6)]
     incident_after: u64,
     /// What to log: error, warn, info, debug.
     #[arg(long, default_value = "error", value_name = "FILTER")]
