@@ -51,6 +51,8 @@ fn runaways_reach_slack_once_and_every_cent_counts_across_power_cuts() {
     let slack = HttpPeer::start(answers(Vec::new(), Answer::status(200)));
     let home = home(&gate, &slack);
     let mut fleet = Fleet::new(12, 0x5eed_0001);
+    // The slower runaway pays often enough for twenty minutes to be plain evidence at any time of the day.
+    fleet.set_pace(RUNAWAYS[0].0, 36.0);
     let end = now();
     let calm = fleet.pay(end.before(HISTORY), end.before(INCIDENT), &[]);
     let wild = fleet.pay(end.before(INCIDENT), end, &RUNAWAYS);

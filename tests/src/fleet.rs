@@ -105,6 +105,12 @@ impl Fleet {
         Self { habits: (0..n).map(habit).collect(), random, n_payments: 0, sums: Sums::new() }
     }
 
+    /// Gives an agent another pace.
+    pub fn set_pace(&mut self, agent: &str, per_hour: f64) {
+        let habit = self.habits.iter_mut().find(|habit| habit.agent == agent);
+        habit.expect("an agent of the fleet").per_hour = per_hour;
+    }
+
     /// The agents' habits.
     pub fn habits(&self) -> &[Habit] {
         &self.habits
