@@ -22,6 +22,8 @@ use crate::subjects::Kept;
 const SKEW_MAX: Duration = Duration::from_secs(300);
 /// A payment this far behind its subject's clock is late.
 const LATE_AFTER: Duration = Duration::from_secs(120);
+/// A payment that arrives this long after it happened is history being read: for the detectors it happens then.
+const HISTORY_AFTER: Duration = Duration::from_secs(3600);
 /// The fleet is looked at this often rather than with every payment.
 const FLEET_EVERY: Duration = Duration::from_secs(15);
 
@@ -146,13 +148,14 @@ impl Engine {
             kept.history.get_or_insert_default().observe(&seen, longest);
         }
         let mut wake_at = kept.wake_at;
+        let lived_at = if now.since(kept.clock) > HISTORY_AFTER { kept.clock } else { now };
         for column in &mut self.columns {
             if !overlaps(column.scope(), scope) {
                 continue;
             }
             let row = ColumnRow {
                 slot,
-                now,
+                now: lived_at,
                 clock: kept.clock,
                 subject: &row.subject,
                 profile: &row.profile,

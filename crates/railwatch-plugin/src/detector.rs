@@ -93,7 +93,7 @@ pub struct Booking {
 /// What a detector gets along with a subject when it observes or ticks.
 #[derive(Debug)]
 pub struct Context<'a, Shared> {
-    /// The journal's time: the arrival of the payment, or the time of the tick.
+    /// The time of the tick, or the arrival of the payment; while history is read, the time at which it happened.
     pub now: Timestamp,
     /// The subject's clock: the newest event time seen, never beyond `now` plus five minutes.
     pub clock: Timestamp,

@@ -20,7 +20,7 @@ pub type Build<T, With> = fn(&Table, &With) -> Result<T, ConfigError>;
 pub struct SourcePlugin {
     /// The name.
     pub name: &'static str,
-    /// One line for `railwatch plugin list`.
+    /// One line for `railwatch plugins`.
     pub summary: &'static str,
     /// An example block that parses; it is the documentation.
     pub example: &'static str,
@@ -37,7 +37,7 @@ pub struct SourcePlugin {
 pub struct SinkPlugin {
     /// The name.
     pub name: &'static str,
-    /// One line for `railwatch plugin list`.
+    /// One line for `railwatch plugins`.
     pub summary: &'static str,
     /// An example block that parses; it is the documentation.
     pub example: &'static str,
@@ -52,7 +52,7 @@ pub struct SinkPlugin {
 pub struct DetectorPlugin {
     /// The name.
     pub name: &'static str,
-    /// One line for `railwatch plugin list`.
+    /// One line for `railwatch plugins`.
     pub summary: &'static str,
     /// An example block that parses; it is the documentation.
     pub example: &'static str,

@@ -22,6 +22,8 @@ impl Client {
     /// A client for the address that a configuration listens on.
     pub(crate) fn new(loaded: &Loaded) -> Result<Self, Failure> {
         let base = format!("http://{}", loaded.config.http.listen.0);
+        // Whoever installed one before is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { base, http: http.map_err(anyhow::Error::from)?, runtime })

@@ -90,7 +90,9 @@ impl Out {
             let document = serde_json::json!({ "error": failure.message, "code": failure.code });
             writeln!(error, "{document}")
         } else {
-            writeln!(error, "error: {}", failure.message)
+            // Diagnostics of the configuration bring their own heading.
+            let heading = if failure.message.starts_with("error") { "" } else { "error: " };
+            writeln!(error, "{heading}{}", failure.message)
         };
         // There is nowhere left to complain.
         drop(result);

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use clap::Args;
 use flate2::read::MultiGzDecoder;
 use railwatch_engine::{Accepted, Effects, Engine};
-use railwatch_model::{Alert, AlertState, Payment, Record, SmolStr, Subject, Timestamp};
+use railwatch_model::{Alert, AlertId, AlertState, Payment, Record, SmolStr, Subject, Timestamp};
 use railwatch_plugin::decode::{Decoded, Decoder, Message};
 use railwatch_plugin::secret::SystemSecrets;
 use railwatch_plugin::source::SourceBuild;
@@ -57,6 +57,7 @@ pub(crate) fn replay(config: &Path, args: &ReplayArgs, out: &mut Out) -> Result<
         tick_at: Timestamp::EPOCH,
         signals: args.signals_from.map(SignalLog::new),
         counts: Counts::default(),
+        opened: std::collections::HashSet::new(),
     };
     if is_store(&args.file)? {
         replay.journal(&args.file, out)?;
@@ -82,6 +83,8 @@ struct Replay {
     tick_at: Timestamp,
     signals: Option<SignalLog>,
     counts: Counts,
+    /// Openings that were told: an alert may change again in the instant in which it opens.
+    opened: std::collections::HashSet<(AlertId, Timestamp)>,
 }
 
 impl Replay {
@@ -175,7 +178,8 @@ impl Replay {
 
     fn report(&mut self, effects: &Effects, out: &mut Out) -> Result<(), Failure> {
         for alert in &effects.alerts {
-            let opened = alert.state == AlertState::Firing && alert.opened_at == alert.updated_at;
+            let fires = alert.state == AlertState::Firing && alert.opened_at == alert.updated_at;
+            let opened = fires && self.opened.insert((alert.id.clone(), alert.opened_at));
             self.counts.alerts += u64::from(opened);
             if self.signals.is_none() && (opened || alert.state == AlertState::Resolved) {
                 out.document(alert)?;

@@ -1,6 +1,6 @@
 //! `run`, `check`, `init`, `config`, `plugins`: everything about a configuration and running it.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,8 +44,11 @@ pub(crate) fn defaults() -> Result<Loaded, Failure> {
 /// Sends logs to standard error, as text or as JSON.
 pub(crate) fn start_logging(filter: &str, json: bool) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter).map_err(anyhow::Error::from)?;
-    let logger =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let logger = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     // A second logger in one process (tests) keeps the first.
     drop(if json { logger.json().try_init() } else { logger.try_init() });
     Ok(())

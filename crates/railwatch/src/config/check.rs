@@ -59,7 +59,7 @@ pub(super) fn check(
 pub(super) fn watches_nothing(config: &Config) -> Option<Diagnostic> {
     let place = Place { file: 0, start: 0, end: 0 };
     let nothing = Diagnostic::warning("sources", "no source is enabled, so nothing is watched", place);
-    let help = "add a block like `[sources.feed]`; `railwatch plugin list` shows what there is";
+    let help = "add a block like `[sources.feed]`; `railwatch plugins` shows what there is";
     let is_silent = !config.sources.values().any(|source| source.common.enabled);
     is_silent.then(|| nothing.help(help.to_owned()))
 }

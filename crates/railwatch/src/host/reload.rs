@@ -83,7 +83,7 @@ impl Reloader {
     async fn reload(&mut self, by: &str) -> Result<serde_json::Value, String> {
         match self.attempt(by).await {
             Ok(report) => {
-                self.metrics.reloads_ok.inc();
+                self.metrics.reloads_ok.inc_by(u64::from(report["changed"] == true));
                 Ok(report)
             }
             Err(diagnostics) => {
