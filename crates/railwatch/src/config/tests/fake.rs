@@ -90,7 +90,7 @@ enum Verify {
 #[expect(dead_code, reason = "a table to be checked")]
 struct Chat {
     /// Where to post.
-    webhook: SecretRef,
+    url: SecretRef,
     /// The channel.
     channel: Option<String>,
     /// The look.
@@ -212,7 +212,7 @@ fn chat_schema() -> Schema {
 
 fn build_chat(table: &Table, with: &SinkBuild) -> Result<Box<dyn Sink>, ConfigError> {
     let chat: Chat = parse(table)?;
-    with.secrets.resolve(&chat.webhook).map_err(|error| ConfigError::new("webhook", error))?;
+    with.secrets.resolve(&chat.url).map_err(|error| ConfigError::new("url", error))?;
     Ok(Box::new(Nothing))
 }
 

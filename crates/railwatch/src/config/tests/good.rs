@@ -154,7 +154,7 @@ fn routes_tell_whom_they_say() {
     check(&config, &target(Severity::Critical, "other", &["x402"]), &["ops"]);
     check(&config, &target(Severity::Medium, "billing_7", &["stripe"]), &["ops"]);
     check(&config, &target(Severity::Low, "billing_7", &["x402"]), &[]);
-    let everyone = load_text("[sinks.a]\nplugin = \"slack\"\nwebhook = { env = \"HAVE_A\" }\n").config;
+    let everyone = load_text("[sinks.a]\nplugin = \"slack\"\nurl = { env = \"HAVE_A\" }\n").config;
     check(&everyone, &target(Severity::Info, "x", &[]), &["a"]);
 }
 
