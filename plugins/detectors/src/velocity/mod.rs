@@ -111,6 +111,8 @@ pub struct State {
     clock: Timestamp,
     /// Up to when the expectation was added to the open quarter.
     flowed: Timestamp,
+    /// The part of its first hour that had passed when the subject first paid.
+    begun: f32,
     /// Payments seen.
     payments: u32,
     /// When a raised level was first suspected; the epoch while it is not.
@@ -134,6 +136,7 @@ impl State {
         self.clock = at;
         self.flowed = at;
         self.baseline.begin(hour_of(at));
+        self.begun = at.micros().rem_euclid(HOUR) as f32 / HOUR as f32;
         self.beta = [[3.0; LEVELS], [1e9; LEVELS], [1e9; LEVELS]];
         self.amount_log = [usd.clamp(1e-7, 1e10).ln(), 1.0];
         if let Some(prior) = prior {
@@ -194,8 +197,7 @@ impl State {
             }
         }
         let first = self.baseline.hours <= 0.0;
-        let begun = (self.clock.micros().rem_euclid(HOUR)) as f32 / HOUR as f32;
-        let part = if first { (1.0 - begun).max(0.1) } else { 1.0 };
+        let part = if first { (1.0 - self.begun).max(0.1) } else { 1.0 };
         let weight = if self.baseline.hours < 48.0 { weight.ceil() } else { weight };
         let lesson = Lesson { weight, part, phi_day: self.dispersion.phi_day(0) };
         self.baseline.close_hour(seen, &self.beta, lesson);
