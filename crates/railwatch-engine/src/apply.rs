@@ -141,6 +141,7 @@ impl Engine {
         if kept.born_at == Timestamp::EPOCH {
             kept.born_at = at;
         }
+        self.late += u64::from(late && scope.agents);
         kept.clock = kept.clock.max(at);
         kept.last_at = now;
         let seen = Observation { payment, booking, at, late };

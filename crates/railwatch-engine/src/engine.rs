@@ -35,6 +35,8 @@ pub struct Engine {
     pub(crate) checkpoint_queue: Vec<usize>,
     /// Rows that changed before a running checkpoint came to them, as they were when it began.
     pub(crate) checkpoint_early: Vec<crate::checkpoint::SavedSubject>,
+    /// Payments that were late for their agent.
+    pub(crate) late: u64,
     /// Scores that the configured scorer could not compute.
     pub(crate) score_errors: u64,
     pub(crate) scratch: Scratch,
@@ -65,6 +67,7 @@ impl Engine {
             incidents: HashMap::default(),
             checkpoint_queue: Vec::new(),
             checkpoint_early: Vec::new(),
+            late: 0,
             score_errors: 0,
             scratch: Scratch::default(),
         };
@@ -135,6 +138,11 @@ impl Engine {
     /// Entries that the key limit made it forget before the horizon.
     pub fn seen_forgotten_early(&self) -> u64 {
         self.seen.forgotten_early()
+    }
+
+    /// Payments that came more than two minutes behind their agent's clock: they corrected totals.
+    pub fn late(&self) -> u64 {
+        self.late
     }
 
     /// Scores that the configured scorer could not compute; the built-in parts were used.

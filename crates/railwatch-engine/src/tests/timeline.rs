@@ -125,6 +125,7 @@ fn late_payments_count_and_do_not_alert() {
     feed(&mut engine, T0, vec![payment("a1", "p1", T0, 1)], &mut effects);
     feed(&mut engine, T0 + 5, vec![payment("a1", "p2", T0 - 86_400, 500)], &mut effects);
     assert_eq!(effects.notices, []);
+    assert_eq!(engine.late(), 1);
     let view = engine.view(&Subject::Agent(AgentId::new("a1").unwrap())).unwrap();
     assert_eq!(view.totals.committed, Usd::from_cents(50_100));
 }

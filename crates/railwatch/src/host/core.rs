@@ -327,12 +327,14 @@ impl Core {
         }
         if let Some(seq) = appended.seq {
             let mut effects = railwatch_engine::Effects::default();
+            let late_before = self.engine.late();
             for record in &appended.records {
                 self.engine.apply(seq, record, &mut effects);
                 if let Record::Payments { payments, .. } = record {
                     self.metrics.applied.inc_by(payments.len() as u64);
                 }
             }
+            self.metrics.late.inc_by(self.engine.late() - late_before);
             self.applied = seq;
             self.metrics.journal_seq.set(i64::try_from(seq).unwrap_or(i64::MAX));
             self.metrics.count_effects(&effects);

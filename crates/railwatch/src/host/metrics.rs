@@ -66,6 +66,7 @@ pub(crate) struct Metrics {
     sink_seconds: SinkSeconds,
     by_source: Mutex<HashMap<SmolStr, SourceCounters>>,
     pub(crate) applied: Counter,
+    pub(crate) late: Counter,
     pub(crate) unmapped: Counter,
     pub(crate) unpriced: Counter,
     pub(crate) alerts_changed: Counter,
@@ -104,6 +105,11 @@ impl Metrics {
             sink_seconds: sink_seconds(&mut registry),
             by_source: Mutex::default(),
             applied: register(&mut registry, "payments_applied", "Payments that are durable and judged"),
+            late: register(
+                &mut registry,
+                "payments_late",
+                "Payments that came too late to be evidence of now",
+            ),
             unmapped: register(
                 &mut registry,
                 "payments_unmapped",
