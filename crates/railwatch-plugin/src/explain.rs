@@ -18,7 +18,8 @@ pub fn explain(signal: &Signal, subject: &Subject, at: Timestamp) -> String {
         SignalKind::Duplicate => duplicate(signal, subject),
         SignalKind::Price => price(signal, subject),
         SignalKind::Dormant => dormant(signal, subject),
-        SignalKind::Review | SignalKind::Custom(_) => other(signal, subject),
+        SignalKind::Review => review(signal, subject),
+        SignalKind::Custom(_) => other(signal, subject),
     };
     if signal.kind != SignalKind::Budget {
         since(&mut text, signal, at);
@@ -103,6 +104,11 @@ fn price(signal: &Signal, subject: &Subject) -> String {
 fn dormant(signal: &Signal, subject: &Subject) -> String {
     let (value, usual) = (signal.value, signal.usual);
     format!("{subject} hardly ever pays and made {value:.0} payments in a row, usually {usual:.1}")
+}
+
+fn review(signal: &Signal, subject: &Subject) -> String {
+    let (score, threshold) = (percent(signal.value), percent(signal.usual));
+    format!("{subject} has an anomaly score of {score}; above {threshold} a person should look")
 }
 
 fn other(signal: &Signal, subject: &Subject) -> String {

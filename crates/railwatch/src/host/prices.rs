@@ -23,6 +23,9 @@ impl Prices {
 
     /// Replaces all rates by the configuration's fixed prices.
     pub(crate) fn set(&self, prices: &BTreeMap<SmolStr, Price>, now: Timestamp) {
+        for (asset, _) in prices.iter().filter(|(_, price)| !price.poll.is_empty()) {
+            tracing::warn!(%asset, "price providers are not asked yet, fixed_usd is used");
+        }
         let fixed = prices.iter().filter_map(|(asset, price)| {
             let rate = Rate::parse(&price.fixed_usd.0, "fixed", now).ok()?;
             Some((asset.clone(), rate))
