@@ -1,20 +1,14 @@
-//! The whole path: a third-party WebSocket server, railwatch, a Slack channel; across power cuts.
-
-use std::time::Duration;
+//! The whole path: labelled traffic through a third-party WebSocket server, railwatch, a Slack channel; across power cuts.
 
 use railwatch_tests::{
-    Answer, Fleet, Gate, GateOptions, Home, HttpPeer, Payment, Request, answers, now, until,
+    Answer, Arrival, Gate, GateOptions, Home, HttpPeer, Recording, Request, answers, now, until,
 };
 use serde_json::Value;
 
 use crate::totals::{check_totals, wait_counted};
 
-/// Days of habits before the incident: a baseline needs two weeks.
-const HISTORY: Duration = Duration::from_secs(14 * 86_400);
-/// How long the incident has lasted when it is found. Velocity is judged over a quarter of an hour.
-const INCIDENT: Duration = Duration::from_secs(20 * 60);
-/// Who runs away, and how many times as fast as usual.
-const RUNAWAYS: [(&str, f64); 2] = [("agent_3", 10.0), ("agent_7", 40.0)];
+/// The labels of those who must be found.
+const RUNAWAYS: [&str; 2] = ["runaway_10x", "runaway_40x"];
 
 /// A home that reads from the gate, resumes there, and tells Slack.
 pub(crate) fn home(gate: &Gate, slack: &HttpPeer) -> Home {
@@ -36,13 +30,18 @@ pub(crate) fn source(gate: &Gate) -> String {
     )
 }
 
-/// Which part of the incident it belongs to.
-fn slice(payment: &Payment) -> i64 {
-    payment.at.secs() / 120
+/// Which part of the incident it belongs to: two minutes.
+fn slice(arrival: &Arrival) -> i64 {
+    arrival.at.secs() / 120
 }
 
-fn lines(payments: &[Payment]) -> Vec<String> {
-    payments.iter().map(Payment::line).collect()
+fn lines(arrivals: &[Arrival]) -> Vec<String> {
+    arrivals.iter().map(|arrival| arrival.line.clone()).collect()
+}
+
+/// How many payments these deliveries hold; some are delivered twice.
+fn n_payments(arrivals: &[Arrival]) -> u64 {
+    Recording::sums(arrivals).values().map(|(payments, _)| payments).sum()
 }
 
 #[test]
@@ -50,52 +49,54 @@ fn runaways_reach_slack_once_and_every_cent_counts_across_power_cuts() {
     let gate = Gate::start(GateOptions { per_frame: 20, drop_after: 0 });
     let slack = HttpPeer::start(answers(Vec::new(), Answer::status(200)));
     let home = home(&gate, &slack);
-    let mut fleet = Fleet::new(12, 0x5eed_0001);
-    // The slower runaway pays often enough for twenty minutes to be plain evidence at any time of the day.
-    fleet.set_pace(RUNAWAYS[0].0, 36.0);
-    let end = now();
-    let calm = fleet.pay(end.before(HISTORY), end.before(INCIDENT), &[]);
-    let wild = fleet.pay(end.before(INCIDENT), end, &RUNAWAYS);
+    let recording = Recording::ending_at(now());
+    let arrivals = &recording.arrivals;
+    let runaways = recording.incidents(&RUNAWAYS);
+    assert_eq!(runaways.len(), RUNAWAYS.len());
+    let begin = runaways.iter().map(|runaway| runaway.start).min().unwrap();
+    let n_calm = arrivals.partition_point(|arrival| arrival.at < begin);
 
     let daemon = home.start();
-    let (early, late) = calm.split_at(calm.len() / 2);
-    gate.send(lines(early));
+    gate.send(lines(&arrivals[..n_calm / 2]));
     daemon.wait_applied(1000);
     daemon.kill();
-    let daemon = home.start();
-    gate.send(lines(late));
-    wait_counted(&daemon, calm.len() as u64);
-    // The incident passes as it would: a few minutes are judged before the next ones are paid.
-    for minutes in wild.chunk_by(|earlier, later| slice(earlier) == slice(later)) {
+    let mut daemon = home.start();
+    gate.send(lines(&arrivals[n_calm / 2..n_calm]));
+    wait_counted(&daemon, n_payments(&arrivals[..n_calm]));
+    // The incident passes as it would: a few minutes are judged before the next ones are paid. In its middle, the power
+    // fails while what was just paid is being written.
+    let slices: Vec<&[Arrival]> = arrivals[n_calm..].chunk_by(|a, b| slice(a) == slice(b)).collect();
+    for (nth, minutes) in slices.iter().enumerate() {
         gate.send(lines(minutes));
-        wait_counted(&daemon, minutes.last().unwrap().seq);
+        if nth == slices.len() / 2 {
+            daemon.kill();
+            daemon = home.start();
+        }
+        let so_far = minutes.last().unwrap().seq;
+        wait_counted(&daemon, n_payments(&arrivals[..usize::try_from(so_far).unwrap()]));
     }
-    for (agent, _) in RUNAWAYS {
+    for runaway in &runaways {
+        let agent = &runaway.agent;
         until(&format!("slack hears of {agent}"), 60, || (openings(&slack, agent) > 0).then_some(()));
     }
-    check_totals(&home, &daemon, &fleet.sums);
+    let sums = Recording::sums(arrivals);
+    check_totals(&home, &daemon, &sums);
     daemon.kill();
 
     let daemon = home.start();
     daemon.wait_source("gate", "live");
-    check_totals(&home, &daemon, &fleet.sums);
+    check_totals(&home, &daemon, &sums);
     assert_eq!(daemon.stop(), 0);
-    for habit in fleet.habits() {
-        let runs_away = RUNAWAYS.iter().any(|(agent, _)| *agent == habit.agent);
-        assert_eq!(
-            openings(&slack, &habit.agent),
-            usize::from(runs_away),
-            "{}: {:#?}",
-            habit.agent,
-            texts(&slack)
-        );
-        let is_mentioned = texts(&slack).iter().any(|text| text.contains(&format!(" {} ", habit.agent)));
-        assert_eq!(is_mentioned, runs_away, "{}: {:#?}", habit.agent, texts(&slack));
-    }
     let alerts = home.run(&["alerts", "list", "--all", "--json", "--limit", "100"]).documents();
-    for (agent, _) in RUNAWAYS {
-        let of_agent = |alert: &&Value| alert["subject"].to_string().contains(agent);
-        assert!(alerts.iter().any(|alert| of_agent(&alert)), "{agent}: {alerts:#?}");
+    for runaway in &runaways {
+        assert_eq!(openings(&slack, &runaway.agent), 1, "{runaway:?}: {:#?}", texts(&slack));
+        let is_named = |alert: &Value| alert["subject"].to_string().contains(&runaway.agent);
+        assert!(alerts.iter().any(is_named), "{runaway:?}: {alerts:#?}");
+    }
+    for agent in sums.keys().filter(|agent| recording.incidents.iter().all(|label| label.agent != **agent)) {
+        let mentions: Vec<String> =
+            texts(&slack).into_iter().filter(|text| text.contains(&format!(" {agent} "))).collect();
+        assert_eq!(mentions, Vec::<String>::new(), "nothing was injected into {agent}");
     }
     assert_eq!(home.run(&["doctor"]).code, 0);
 }

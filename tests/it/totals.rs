@@ -1,5 +1,6 @@
 //! What the daemon counted against what was paid.
 
+use railwatch_model::Usd;
 use railwatch_tests::{Daemon, Home, Sums, until};
 use serde_json::Value;
 
@@ -36,7 +37,6 @@ pub(crate) fn counted(home: &Home) -> Vec<(String, u64, String)> {
 }
 
 fn text(sums: &Sums) -> Vec<(String, u64, String)> {
-    let row =
-        |(agent, (n, cents)): (&String, &(u64, u64))| (agent.clone(), *n, railwatch_tests::dollars(*cents));
-    sums.iter().map(row).collect()
+    let dollars = |usd: &Usd| serde_json::to_value(usd).unwrap().as_str().unwrap().to_owned();
+    sums.iter().map(|(agent, (n, usd))| (agent.clone(), *n, dollars(usd))).collect()
 }

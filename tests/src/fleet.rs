@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use railwatch_model::Timestamp;
+use railwatch_model::{Timestamp, Usd};
 use serde_json::json;
 
 /// One agent's habits.
@@ -46,12 +46,12 @@ impl Payment {
 }
 
 /// Cents as railwatch writes dollars.
-pub fn dollars(cents: u64) -> String {
+fn dollars(cents: u64) -> String {
     format!("{}.{:02}", cents / 100, cents % 100)
 }
 
-/// What each agent has spent: payments and cents.
-pub type Sums = BTreeMap<String, (u64, u64)>;
+/// What each agent has spent: payments and dollars.
+pub type Sums = BTreeMap<String, (u64, Usd)>;
 
 /// A small generator of numbers that are the same in every run.
 #[derive(Debug, Clone)]
@@ -105,17 +105,6 @@ impl Fleet {
         Self { habits: (0..n).map(habit).collect(), random, n_payments: 0, sums: Sums::new() }
     }
 
-    /// Gives an agent another pace.
-    pub fn set_pace(&mut self, agent: &str, per_hour: f64) {
-        let habit = self.habits.iter_mut().find(|habit| habit.agent == agent);
-        habit.expect("an agent of the fleet").per_hour = per_hour;
-    }
-
-    /// The agents' habits.
-    pub fn habits(&self) -> &[Habit] {
-        &self.habits
-    }
-
     /// What happens from one time to another. `faster` says how many times its usual an agent pays; others pay as
     /// usual.
     pub fn pay(&mut self, from: Timestamp, until: Timestamp, faster: &[(&str, f64)]) -> Vec<Payment> {
@@ -135,9 +124,9 @@ impl Fleet {
         for payment in &mut due {
             self.n_payments += 1;
             payment.seq = self.n_payments;
-            let (payments, cents) = self.sums.entry(payment.agent.clone()).or_default();
+            let (payments, usd) = self.sums.entry(payment.agent.clone()).or_default();
             *payments += 1;
-            *cents += payment.cents;
+            *usd = usd.plus(Usd::from_cents(i64::try_from(payment.cents).unwrap()));
         }
         due
     }

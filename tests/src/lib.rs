@@ -1,5 +1,5 @@
-//! The harness of the integration tests: a real `railwatch` process, real peers on loopback, and a fleet whose sums
-//! are known to the cent.
+//! The harness of the integration tests: a real `railwatch` process, real peers on loopback, fleets whose sums are
+//! known to the cent.
 //!
 //! Nothing here sleeps for a fixed time: every wait asks again until the answer is there or its deadline passes, and
 //! then panics with what was missing. Everything that is started ends with the value that started it.
@@ -11,13 +11,15 @@ mod daemon;
 mod fleet;
 mod gate;
 mod peer;
+mod recording;
 mod sign;
 mod wait;
 
 pub use call::{Response, call};
 pub use daemon::{Daemon, Home, Outcome, railwatch, repo_root, target_dir};
-pub use fleet::{Fleet, Habit, Payment, Random, Sums, dollars};
+pub use fleet::{Fleet, Habit, Payment, Random, Sums};
 pub use gate::{Gate, GateOptions, special};
 pub use peer::{Answer, HttpPeer, Request, answers};
+pub use recording::{Arrival, Incident, Recording};
 pub use sign::{SECRET, sign_standard};
 pub use wait::{now, until};
