@@ -1,6 +1,7 @@
 """The founding sketch of velocity as a user would write it: a sliding window that is pruned and summed per payment.
 
-The baseline of `railwatch bench`: offline FILE N WINDOW_SECS prints its rate on the first N payments of a JSONL file.
+The baseline of `railwatch bench`: offline FILE SECS WINDOW_SECS runs for at most SECS of processor time on the payments
+of a JSONL file and prints its rate, overall and at the end: its cost grows while the window fills.
 """
 import json
 import sys
@@ -33,16 +34,22 @@ class SpendVelocityMonitor:
 
 
 def main():
-    _, mode, path, n, window_secs = sys.argv
-    assert mode == "offline", "usage: founding_monitor.py offline FILE N WINDOW_SECS"
+    _, mode, path, budget, window_secs = sys.argv
+    assert mode == "offline", "usage: founding_monitor.py offline FILE SECS WINDOW_SECS"
     monitor = SpendVelocityMonitor(float(window_secs))
+    marks = [(0, 0.0)]
     with open(path) as lines:
-        payments = [line for _, line in zip(range(int(n)), lines)]
-    start = time.process_time()
-    for payment in payments:
-        monitor.process(json.loads(payment))
-    seconds = time.process_time() - start
-    print(f"window={window_secs}s n={len(payments)} {len(payments) / seconds:.0f} ev/s overall, {monitor.alerts} alerts")
+        start = time.process_time()
+        for n, line in enumerate(lines, 1):
+            monitor.process(json.loads(line))
+            if n % 100 == 0:
+                marks.append((n, time.process_time() - start))
+                if marks[-1][1] > float(budget):
+                    break
+    n, seconds = marks[-1]
+    n_before, before = next(mark for mark in reversed(marks[:-1]) if mark[1] <= 0.8 * seconds)
+    print(f"window={window_secs}s n={n} {n / seconds:.0f} ev/s overall, {monitor.alerts} alerts, "
+          f"at the end {(n - n_before) / (seconds - before):.0f} ev/s")
 
 
 if __name__ == "__main__":

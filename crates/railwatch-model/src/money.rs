@@ -90,6 +90,14 @@ impl Asset {
         (scale <= Self::SCALE_MAX && !code.is_empty()).then_some(Self { code, scale })
     }
 
+    /// The same code counted in another smallest unit; an error beyond [`Asset::SCALE_MAX`].
+    pub fn with_scale(&self, scale: u8) -> Result<Self, MoneyError> {
+        if scale > Self::SCALE_MAX {
+            return Err(MoneyError::Overflow);
+        }
+        Ok(Self { code: self.code.clone(), scale })
+    }
+
     /// US dollars in cents.
     pub fn usd() -> Self {
         Self { code: SmolStr::new_static("USD"), scale: 2 }
@@ -210,6 +218,9 @@ impl fmt::Display for Money {
     }
 }
 
+/// Decimal digits that always fit into 64 bits: nearly every amount has fewer, and takes a tenth of the time.
+const U64_DIGITS: usize = 19;
+
 /// Reads `text` as an integer count of `10^-scale`, exactly.
 fn parse_scaled(text: &str, scale: u8) -> Result<i128, MoneyError> {
     let not_decimal = || MoneyError::NotDecimal(text.chars().take(60).collect());
@@ -228,13 +239,17 @@ fn parse_scaled(text: &str, scale: u8) -> Result<i128, MoneyError> {
         return Err(not_decimal());
     }
     let fraction_len = i32::try_from(fraction.len()).map_err(|_| not_decimal())?;
-    let mut units = 0_i128;
-    for digit in all {
-        units = units
-            .checked_mul(10)
-            .and_then(|units| units.checked_add(i128::from(digit.saturating_sub(b'0'))))
-            .ok_or(MoneyError::Overflow)?;
-    }
+    let units = if whole.len().saturating_add(fraction.len()) <= U64_DIGITS {
+        let small = all.fold(0_u64, |units, digit| {
+            units.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0')))
+        });
+        i128::from(small)
+    } else {
+        let large = |units: i128, digit: u8| {
+            units.checked_mul(10)?.checked_add(i128::from(digit.saturating_sub(b'0')))
+        };
+        all.clone().try_fold(0_i128, large).ok_or(MoneyError::Overflow)?
+    };
     if units == 0 {
         return Ok(0);
     }

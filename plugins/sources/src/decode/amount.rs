@@ -87,30 +87,27 @@ impl Amounts {
     }
 }
 
+/// Reads the text in the denomination's own decimals, or, where it refines, in the first fine scale that holds it.
 fn parse(text: &str, denomination: &Denomination) -> Result<Money, MoneyError> {
     let Denomination { asset, decimals, refines } = denomination;
-    let at = |scale: u8| {
-        let counted = Asset::new(asset.code(), scale).ok_or(MoneyError::Overflow)?;
-        Money::parse(text, counted)
+    let in_own = || {
+        Money::parse(text, asset.with_scale(*decimals)?).map(|money| Money::new(money.units(), asset.clone()))
     };
-    let fraction_len = text.split_once('.').map_or(0, |(_, fraction)| fraction.trim_end_matches('0').len());
-    let mut result = Err(MoneyError::TooPrecise {
-        text: text.to_owned(),
-        asset: asset.code().into(),
-        scale: asset.scale(),
-    });
-    if !refines || fraction_len <= usize::from(*decimals) {
-        result = at(*decimals).map(|money| Money::new(money.units(), asset.clone()));
+    if !refines {
+        return in_own();
     }
-    for scale in FINE_SCALES {
-        if !refines || !matches!(result, Err(MoneyError::TooPrecise { .. })) {
+    // Most texts have no exponent, and their length says which scale is too small without trying it.
+    let fraction_len = text.split_once('.').map_or(0, |(_, fraction)| fraction.trim_end_matches('0').len());
+    let holds = |scale: u8| fraction_len <= usize::from(scale);
+    let mut result = if holds(*decimals) { Some(in_own()) } else { None };
+    for scale in FINE_SCALES.into_iter().filter(|scale| holds(*scale)) {
+        if !matches!(result, None | Some(Err(MoneyError::TooPrecise { .. }))) {
             break;
         }
-        if fraction_len <= usize::from(scale) {
-            result = at(scale);
-        }
+        result = Some(Money::parse(text, asset.with_scale(scale)?));
     }
-    result
+    // Finer than the finest scale: say what the asset's own decimals are.
+    result.unwrap_or_else(in_own)
 }
 
 /// The currency that a field's name implies: `amount_usd`, `fee_sats`, `price_cents`.

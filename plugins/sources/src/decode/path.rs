@@ -4,8 +4,10 @@
 //! that nobody asked for.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
+use foldhash::fast::FixedState;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -156,7 +158,14 @@ pub(crate) struct Trie {
 #[derive(Debug, Clone, Default)]
 struct Node {
     slots: SmallVec<[u8; 4]>,
-    children: Vec<(Box<str>, usize)>,
+    children: HashMap<Box<str>, Child, FixedState>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Child {
+    node: usize,
+    /// Its number among its siblings.
+    nth: u32,
 }
 
 impl Trie {
@@ -172,15 +181,13 @@ impl Trie {
         }
         let mut at = 0;
         for key in &path.keys {
-            at = match self.nodes[at].children.iter().find(|(name, _)| name == key) {
-                Some((_, child)) => *child,
-                None => {
-                    let child = self.nodes.len();
-                    self.nodes.push(Node::default());
-                    self.nodes[at].children.push((key.clone(), child));
-                    child
-                }
-            };
+            let next = self.nodes.len();
+            let children = &mut self.nodes[at].children;
+            let nth = u32::try_from(children.len()).ok()?;
+            at = children.entry(key.clone()).or_insert(Child { node: next, nth }).node;
+            if at == next {
+                self.nodes.push(Node::default());
+            }
         }
         self.nodes[at].slots.push(u8::try_from(slot).ok()?);
         self.slots += 1;
@@ -208,8 +215,8 @@ impl<'de> Walk<'_, '_, 'de> {
         for slot in slots {
             self.found[usize::from(*slot)] = None;
         }
-        for (_, child) in children {
-            self.clear(*child);
+        for child in children.values() {
+            self.clear(child.node);
         }
     }
 
@@ -244,16 +251,16 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
         // One bit per child that this object has shown; more children than bits are cleared every time.
         let mut seen = 0_u64;
         while let Some(child) = map.next_key_seed(Key(&self.trie.nodes[self.node].children))? {
-            let Some((nth, child)) = child else {
+            let Some(Child { node, nth }) = child else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            let bit = u32::try_from(nth).ok().and_then(|nth| 1_u64.checked_shl(nth)).unwrap_or(0);
+            let bit = 1_u64.checked_shl(nth).unwrap_or(0);
             if bit == 0 || seen & bit != 0 {
-                self.clear(child);
+                self.clear(node);
             }
             seen |= bit;
-            self.step(child, &mut map)?;
+            self.step(node, &mut map)?;
         }
         Ok(())
     }
@@ -262,8 +269,8 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
         let mut index = 0_usize;
         loop {
             let children = &self.trie.nodes[self.node].children;
-            let child = children.iter().find(|(key, _)| key.parse() == Ok(index)).map(|(_, child)| *child);
-            let Some(child) = child else {
+            let child = children.iter().find(|(key, _)| key.parse() == Ok(index));
+            let Some((_, Child { node, .. })) = child else {
                 if seq.next_element::<IgnoredAny>()?.is_none() {
                     return Ok(());
                 }
@@ -271,7 +278,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
                 continue;
             };
             let Some(raw) = seq.next_element::<&'de RawValue>()? else { return Ok(()) };
-            self.keep(child, raw.get()).map_err(A::Error::custom)?;
+            self.keep(*node, raw.get()).map_err(A::Error::custom)?;
             index += 1;
         }
     }
@@ -313,10 +320,10 @@ impl<'de> Walk<'_, '_, 'de> {
 }
 
 /// Finds a key among a node's children without copying it.
-struct Key<'t>(&'t [(Box<str>, usize)]);
+struct Key<'t>(&'t HashMap<Box<str>, Child, FixedState>);
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = Option<(usize, usize)>;
+    type Value = Option<Child>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
@@ -324,15 +331,14 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
 }
 
 impl Visitor<'_> for Key<'_> {
-    type Value = Option<(usize, usize)>;
+    type Value = Option<Child>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        let at = self.0.iter().position(|(name, _)| **name == *key);
-        Ok(at.map(|nth| (nth, self.0[nth].1)))
+        Ok(self.0.get(key).copied())
     }
 }
 

@@ -21,32 +21,40 @@ const TEXT_LEN_MAX: usize = 512;
 /// Bytes that a rail's name may have.
 const RAIL_LEN_MAX: usize = 64;
 
-/// What an item is.
-enum Item {
-    Payment(Box<Payment>),
-    Filtered(SmolStr),
+/// Why an item is no payment.
+enum Unwanted {
+    Filtered(&'static str),
+    Wrong(Problem),
+}
+
+impl From<Problem> for Unwanted {
+    fn from(problem: Problem) -> Self {
+        Self::Wrong(problem)
+    }
 }
 
 impl Mapping {
     /// Decodes one item and files the result.
     pub(super) fn decode_item(&self, raw: &str, received_at: Timestamp, decoded: &mut Decoded) {
         match self.payment(raw, received_at) {
-            Ok(Item::Payment(payment)) => decoded.payments.push(*payment),
-            Ok(Item::Filtered(reason)) => decoded.filter(reason),
-            Err(problem) => decoded.reject(problem.code, problem.detail, raw.as_bytes(), received_at),
+            Ok(payment) => decoded.payments.push(payment),
+            Err(Unwanted::Filtered(reason)) => decoded.filter(reason),
+            Err(Unwanted::Wrong(problem)) => {
+                decoded.reject(problem.code, problem.detail, raw.as_bytes(), received_at);
+            }
         }
     }
 
-    fn payment(&self, raw: &str, received_at: Timestamp) -> Result<Item, Problem> {
+    fn payment(&self, raw: &str, received_at: Timestamp) -> Result<Payment, Unwanted> {
         if !raw.starts_with('{') {
-            return Err(self.not_an_object(raw));
+            return Err(self.not_an_object(raw).into());
         }
         let mut found: Found<'_> = [None; SLOTS_MAX];
         self.trie
             .read(raw, &mut found)
             .map_err(|error| Problem::new("bad_json", format!("not JSON: {error}")))?;
         let Some((mut kind, status)) = self.step(&found)? else {
-            return Ok(Item::Filtered("the kind is ignored by configuration".into()));
+            return Err(Unwanted::Filtered("the kind is ignored by configuration"));
         };
         let mut amount = self.amount(&found, kind)?;
         if amount.units() < 0 {
@@ -68,7 +76,7 @@ impl Mapping {
         if occurred_at.is_none() {
             payment.labels.push(label("occurred_at", "received"));
         }
-        Ok(Item::Payment(Box::new(payment)))
+        Ok(payment)
     }
 
     /// A bare scalar or a list is told apart from text that is not JSON at all.

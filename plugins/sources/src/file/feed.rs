@@ -1,5 +1,6 @@
 //! From bytes to deliveries: lines, rows, decoding, batches and places.
 
+use railwatch_model::Timestamp;
 use railwatch_plugin::decode::{Decoded, Decoder, Message};
 use railwatch_plugin::source::{Cursor, SourceContext, SourceError};
 
@@ -18,6 +19,8 @@ pub(super) struct Feed<'a> {
     rows: Option<CsvRows>,
     pipeline: Pipeline,
     decoded: Decoded,
+    /// When the bytes in hand were read.
+    read_at: Timestamp,
     n_lines_in_batch: usize,
     n_lines: u64,
     /// The file's first bytes, as they are on disk; empty for a stream, which has no place to return to.
@@ -36,6 +39,7 @@ impl<'a> Feed<'a> {
             rows: config.rows(),
             pipeline: Pipeline::default(),
             decoded: Decoded::default(),
+            read_at: cx.clock.now(),
             n_lines_in_batch: 0,
             n_lines: 0,
             head: None,
@@ -63,6 +67,7 @@ impl<'a> Feed<'a> {
 
     /// Takes the next bytes and hands over what is complete.
     pub(super) async fn take(&mut self, bytes: &[u8]) -> Result<(), SourceError> {
+        self.read_at = self.cx.clock.now();
         self.lines.extend(bytes);
         while let Some(line) = self.lines.next() {
             self.line(line).await?;
@@ -102,7 +107,6 @@ impl<'a> Feed<'a> {
     }
 
     async fn line(&mut self, line: Line) -> Result<(), SourceError> {
-        let at = self.cx.clock.now();
         let is_done = self.lines.offset() <= self.done_until;
         match line {
             Line::Whole(line) => self.whole(&line, is_done),
@@ -110,7 +114,7 @@ impl<'a> Feed<'a> {
             Line::TooLong { len, head } => {
                 let max = self.config.line_len_max;
                 let detail = format!("a line of {len} bytes; line_len_max is {max}");
-                self.decoded.reject("too_large", detail, &head, at);
+                self.decoded.reject("too_large", detail, &head, self.read_at);
             }
         }
         self.n_lines += 1;
@@ -119,7 +123,7 @@ impl<'a> Feed<'a> {
     }
 
     fn whole(&mut self, line: &[u8], is_done: bool) {
-        let received_at = self.cx.clock.now();
+        let received_at = self.read_at;
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }

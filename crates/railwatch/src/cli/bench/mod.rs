@@ -1,9 +1,12 @@
 //! `bench`: the whole path on this machine, with everything in one run so that ratios can be trusted.
 //!
 //! Payments are read from a file of JSON lines, decoded, deduplicated, made durable, judged by the detectors that ship,
-//! scored, and turned into alerts, by the same host that `run` runs. The baselines are the same decoder alone, the
-//! engine alone, and, where Python is at hand, the founding monitor on the same file.
+//! scored, and turned into alerts, by the same host that `run` runs. The baselines are the time that `serde_json` takes to
+//! read the same file into a tree, the decoder alone, the engine alone, and, where Python is at hand, the founding monitor
+//! on the same file. Then the way of one alarm is timed,
+//! from a gate's socket to a chat's, under a steady load.
 
+mod latency;
 mod load;
 
 use std::path::{Path, PathBuf};
@@ -41,8 +44,8 @@ pub(crate) struct BenchArgs {
     baseline: PathBuf,
 }
 
-/// Payments that the baseline gets at most: its cost grows with the window.
-const BASELINE_EVENTS: u64 = 20_000;
+/// Seconds of processor time that the founding monitor gets: its cost grows while its window fills.
+const FOUNDING_SECS: &str = "20";
 
 /// Measures.
 pub(crate) fn bench(args: &BenchArgs, out: &mut Out) -> Result<(), Failure> {
@@ -61,7 +64,7 @@ pub(crate) fn bench(args: &BenchArgs, out: &mut Out) -> Result<(), Failure> {
             let measured = Measured::take(&file, window, args.events)?;
             out.document(&json!({
                 "agents": agents, "window": window, "events": args.events,
-                "decode_per_s": measured.decode, "engine_per_s": measured.engine, "whole_per_s": measured.whole,
+                "json_tree_per_s": measured.tree, "decode_per_s": measured.decode, "engine_per_s": measured.engine, "whole_per_s": measured.whole,
                 "bytes_per_agent": measured.bytes_per_agent, "restart_s": measured.restart_secs,
                 "founding_per_s": baseline,
             }))?;
@@ -69,12 +72,41 @@ pub(crate) fn bench(args: &BenchArgs, out: &mut Out) -> Result<(), Failure> {
         }
     }
     out.table(
-        &["agents", "window", "decode/s", "engine/s", "whole/s", "x founding", "bytes/agent", "restart s"],
+        &[
+            "agents",
+            "window",
+            "JSON tree/s",
+            "decode/s",
+            "engine/s",
+            "whole/s",
+            "x JSON tree",
+            "x founding",
+            "bytes/agent",
+            "restart s",
+        ],
         &rows,
+    )?;
+    let measured = runtime()?.block_on(latency::measure())?;
+    out.document(&json!({ "load_per_s": latency::RATE, "latency": measured }))?;
+    let row = |what: &str, quantiles: latency::Quantiles| {
+        vec![what.to_owned(), format!("{:.2}", quantiles.p50), format!("{:.2}", quantiles.p99)]
+    };
+    out.line(format!("\nLatency at {} payments per second, in milliseconds:", latency::RATE))?;
+    out.table(
+        &["way", "p50", "p99"],
+        &[
+            row("gate's socket \u{2192} railwatch (durable) \u{2192} Slack's socket", measured.notice_ms),
+            row("a POST to the same Slack, without railwatch", measured.post_ms),
+        ],
     )
 }
 
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
 struct Measured {
+    tree: f64,
     decode: f64,
     engine: f64,
     whole: f64,
@@ -87,10 +119,10 @@ impl Measured {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("railwatch.toml");
         std::fs::write(&config, config_text(file, window))?;
+        let tree = json_tree(file)?;
         let (decode, engine, bytes_per_agent) = in_one_thread(&config, file)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let (whole, restart_secs) = runtime.block_on(whole(&config, events))?;
-        Ok(Self { decode, engine, whole, bytes_per_agent, restart_secs })
+        let (whole, restart_secs) = runtime()?.block_on(whole(&config, events))?;
+        Ok(Self { tree, decode, engine, whole, bytes_per_agent, restart_secs })
     }
 
     fn row(&self, agents: u32, window: &str, founding: f64) -> Vec<String> {
@@ -98,9 +130,11 @@ impl Measured {
         vec![
             agents.to_string(),
             window.to_owned(),
+            format!("{:.0}", self.tree),
             format!("{:.0}", self.decode),
             format!("{:.0}", self.engine),
             format!("{:.0}", self.whole),
+            format!("{:.2}", self.whole / self.tree.max(1.0)),
             ratio,
             format!("{:.0}", self.bytes_per_agent),
             format!("{:.2}", self.restart_secs),
@@ -114,6 +148,19 @@ fn config_text(file: &Path, window: &str) -> String {
          [detectors.velocity]\nwindow = {window:?}\n[sinks.file]\nplugin = \"file\"\npath = \"notices.jsonl\"\n",
         file.display().to_string()
     )
+}
+
+/// What a core of this machine needs to read the payments into JSON trees and drop them: events per second.
+fn json_tree(file: &Path) -> Result<f64, Failure> {
+    let text = std::fs::read(file)?;
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let started_at = SystemClock.now();
+    let mut n_events = 0;
+    for line in lines {
+        let tree: serde_json::Value = serde_json::from_slice(line).map_err(anyhow::Error::from)?;
+        n_events += u64::from(tree.is_object());
+    }
+    Ok(per_second(n_events, started_at, SystemClock.now()))
 }
 
 /// The decoder alone, then decoder and engine, on one thread without a store: payments per second, and the memory that
@@ -172,20 +219,22 @@ fn for_each_chunk(text: &[u8], decoder: &dyn Decoder, mut each: impl FnMut(Decod
     }
 }
 
+/// A railwatch in this process.
+async fn start(config: &Path, clock: &Arc<SystemClock>) -> Result<Host, Failure> {
+    let options = HostOptions {
+        config_path: config.to_owned(),
+        clock: clock.clone(),
+        secrets: Arc::new(SystemSecrets),
+        watch: false,
+    };
+    Ok(Host::start(run::load(config, false)?, options).await?)
+}
+
 /// The whole process: payments per second until everything is durable and judged, and seconds of a restart.
 async fn whole(config: &Path, events: u64) -> Result<(f64, f64), Failure> {
     let clock = Arc::new(SystemClock);
-    let start = async || -> Result<Host, Failure> {
-        let options = HostOptions {
-            config_path: config.to_owned(),
-            clock: clock.clone(),
-            secrets: Arc::new(SystemSecrets),
-            watch: false,
-        };
-        Ok(Host::start(run::load(config, false)?, options).await?)
-    };
     let started_at = clock.now();
-    let host = start().await?;
+    let host = start(config, &clock).await?;
     let patience = Duration::from_secs(120 + events / 10_000);
     while host.processed() < events {
         if clock.now().since(started_at) > patience {
@@ -198,27 +247,27 @@ async fn whole(config: &Path, events: u64) -> Result<(f64, f64), Failure> {
     let rate = per_second(events, started_at, clock.now());
     host.stop().await;
     let started_at = clock.now();
-    let host = start().await?;
+    let host = start(config, &clock).await?;
     let restart = clock.now().since(started_at).as_secs_f64();
     host.stop().await;
     Ok((rate, restart))
 }
 
-/// The founding monitor's rate on the same file.
+/// The founding monitor's rate on the same file, once it has filled what it can of its window.
 fn run_founding(args: &BenchArgs, file: &Path) -> Result<Option<f64>, Failure> {
     if !args.baseline.exists() {
         return Ok(None);
     }
-    let events = args.events.min(BASELINE_EVENTS).to_string();
     let output = Command::new("python3")
         .arg(&args.baseline)
         .arg("offline")
         .arg(file)
-        .args([events.as_str(), "900"])
+        .args([FOUNDING_SECS, "900"])
         .output()
         .map_err(|error| anyhow::anyhow!("python3 cannot run the founding monitor: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let rate = text.split_whitespace().zip(text.split_whitespace().skip(1)).find(|(_, next)| *next == "ev/s");
+    let rate =
+        text.split_whitespace().zip(text.split_whitespace().skip(1)).rfind(|(_, next)| *next == "ev/s");
     Ok(rate.and_then(|(number, _)| number.parse().ok()))
 }
 
