@@ -4,7 +4,8 @@
 //! audit. All SQL of the project is in this crate. It decides nothing: what to write and when comes from the host.
 //! Every call blocks; the host gives the store a thread of its own.
 //!
-//! Invariant: a call that returned `Ok` has its rows on the disk; a call that failed has none.
+//! Invariant: a call that returned `Ok` has its rows on the disk; a call that failed has none. Inside
+//! [`Store::together`] that is true of all calls as one, when it returns.
 
 mod alerts;
 mod checkpoint;

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Savepoint, Transaction, TransactionBehavior};
 
 use crate::StoreError;
 
@@ -54,6 +54,8 @@ pub struct Store {
     pub(crate) scratch: Vec<u8>,
     /// Bytes that commits added to the WAL since it was last known to be copied back.
     pub(crate) wal_grown: u64,
+    /// Inside [`Store::together`].
+    pub(crate) is_together: bool,
     /// Where purging of superseded checkpoint rows goes on.
     pub(crate) purge: crate::checkpoint::PurgePosition,
     /// Held until the store is dropped; released by the system if the process dies.
@@ -123,6 +125,7 @@ impl Store {
             tail,
             scratch: Vec::new(),
             wal_grown: 0,
+            is_together: false,
             purge: crate::checkpoint::PurgePosition::default(),
             _lock: lock,
         })
@@ -145,9 +148,64 @@ impl Store {
         Ok(Reader { conn, path: path.to_owned() })
     }
 
+    /// Runs several calls as one transaction with one sync: when it returns `Ok` all of them are durable, after an error
+    /// none is. A call that fails inside leaves no trace of its own; `work` decides whether that ends the others.
+    pub fn together<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let tail = self.tail;
+        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        self.is_together = true;
+        let done = work(self);
+        self.is_together = false;
+        let done = done.and_then(|done| Ok(self.conn.execute_batch("COMMIT").map(|()| done)?));
+        if done.is_ok() {
+            self.bound_wal(0);
+            return done;
+        }
+        self.tail = tail;
+        // When the disk is full, SQLite has rolled back already.
+        if !self.conn.is_autocommit() {
+            self.conn.execute_batch("ROLLBACK")?;
+        }
+        done
+    }
+
     /// Begins the one transaction of a call. Immediate, so that it cannot fail halfway for want of the write lock.
-    pub(crate) fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
-        Ok(self.reader.conn.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    pub(crate) fn begin(&mut self) -> Result<Unit<'_>, StoreError> {
+        let conn = &mut self.reader.conn;
+        Ok(if self.is_together {
+            Unit::Part(conn.savepoint()?)
+        } else {
+            Unit::Whole(conn.transaction_with_behavior(TransactionBehavior::Immediate)?)
+        })
+    }
+}
+
+/// What a call changes as a whole: a transaction, or a part of one that several calls share.
+pub(crate) enum Unit<'a> {
+    Whole(Transaction<'a>),
+    Part(Savepoint<'a>),
+}
+
+impl Deref for Unit<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        match self {
+            Self::Whole(transaction) => transaction,
+            Self::Part(savepoint) => savepoint,
+        }
+    }
+}
+
+impl Unit<'_> {
+    pub(crate) fn commit(self) -> rusqlite::Result<()> {
+        match self {
+            Self::Whole(transaction) => transaction.commit(),
+            Self::Part(savepoint) => savepoint.commit(),
+        }
     }
 }
 

@@ -52,7 +52,7 @@ impl Store {
     pub(crate) fn bound_wal(&mut self, n_bytes: usize) {
         let n_bytes = u64::try_from(n_bytes).unwrap_or(u64::MAX).saturating_add(COMMIT_OVERHEAD);
         self.wal_grown = self.wal_grown.saturating_add(n_bytes);
-        if self.wal_grown > self.options.wal_size_max {
+        if self.wal_grown > self.options.wal_size_max && !self.is_together {
             let all_copied = passive(&self.conn).is_ok_and(|wal| wal.n_copied == wal.n_pages);
             // A reader still needs the rest: try again a little later, not at every commit.
             self.wal_grown = if all_copied { 0 } else { self.options.wal_size_max / 4 * 3 };

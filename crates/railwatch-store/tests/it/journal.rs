@@ -73,3 +73,39 @@ fn an_empty_batch_is_refused() {
     assert!(matches!(store.append(&Batch::default()), Err(StoreError::Unstorable { .. })));
     assert_eq!(append(&mut store, &[payments(1, 1)]), 1);
 }
+
+#[test]
+fn calls_that_belong_together_are_durable_together_or_not_at_all() {
+    let folder = Folder::new();
+    let mut store = folder.open();
+    let kept = store.together(|store| {
+        append(store, &[payments(1, 2)]);
+        // A part that fails leaves no trace and does not end the others.
+        assert!(store.mark_sent(7, at(1), "{}").is_err());
+        Ok(append(store, &[payments(2, 3)]))
+    });
+    assert_eq!(kept.unwrap(), 2);
+    let undone: Result<(), StoreError> = store.together(|store| {
+        append(store, &[payments(3, 4)]);
+        Err(StoreError::Busy)
+    });
+    assert!(undone.is_err());
+    assert_eq!(append(&mut store, &[payments(4, 5)]), 3, "the position is free again");
+    drop(store);
+    let span = JournalSpan { first: 1, last: 3, payments_total: 10 };
+    assert_eq!(folder.open().journal_span().unwrap(), span);
+}
+
+#[test]
+fn a_full_store_undoes_what_belongs_together_and_goes_on_when_there_is_room() {
+    let folder = Folder::new();
+    let options = StoreOptions { size_max: Some(1 << 20), ..StoreOptions::default() };
+    let mut store = Store::open(folder.path(), &options).unwrap();
+    append(&mut store, &[payments(1, 1)]);
+    let full = store.together(|store| {
+        append(store, &[payments(2, 1)]);
+        store.append(&Batch { records: &[payments(3, 20_000)], ..Batch::default() })
+    });
+    assert!(matches!(full, Err(StoreError::Full)), "{full:?}");
+    assert_eq!(append(&mut store, &[payments(2, 1)]), 2);
+}

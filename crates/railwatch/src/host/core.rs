@@ -19,12 +19,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::host::delivery::route;
-use crate::host::journal::{Append, Appended, Command as StoreCommand, Journal, store_effects};
+use crate::host::journal::{Append, Appended, Command as StoreCommand, Journal, Write, store_effects};
 use crate::host::metrics::Metrics;
 use crate::host::prices::Prices;
 
-/// Batches on their way to the disk at a time: one being written, the next ready.
-const IN_FLIGHT_MAX: usize = 3;
+/// Batches on their way to the disk at a time. While a sync runs the others gather, and the next sync takes them all.
+pub(crate) const IN_FLIGHT_MAX: usize = 8;
 /// Rows that one checkpoint step saves: about a millisecond of work.
 const CHECKPOINT_ROWS: usize = 400;
 
@@ -300,7 +300,7 @@ impl Core {
     async fn send(&mut self, mut append: Append, flight: InFlight, progress: &mut Progress) {
         append.effects = std::mem::take(&mut progress.effects);
         progress.in_flight.push_back(flight);
-        if !self.journal.send(StoreCommand::Append(append)).await {
+        if !self.journal.send(StoreCommand::Write(Write::Append(append))).await {
             tracing::error!("the store's thread has ended");
             progress.in_flight.pop_back();
         }
@@ -355,7 +355,7 @@ impl Core {
         let urgent = progress.effects.iter().any(|effects| !effects.outbox.is_empty());
         if !progress.effects.is_empty() && (urgent || progress.in_flight.is_empty()) {
             let effects = std::mem::take(&mut progress.effects);
-            self.journal.send(StoreCommand::Effects(effects)).await;
+            self.journal.send(StoreCommand::Write(Write::Effects(effects))).await;
         }
     }
 

@@ -19,6 +19,8 @@ use crate::host::metrics::Metrics;
 
 /// Commands that may wait: enough to keep the disk busy, few enough that back-pressure is felt within a second.
 const COMMANDS_MAX: usize = 64;
+/// Writes that become durable with one sync: whatever waited while the last sync ran.
+const TOGETHER_MAX: usize = 32;
 /// Pause before a failed append is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -50,10 +52,8 @@ pub(crate) struct Appended {
 
 /// What the store's thread can do.
 pub(crate) enum Command {
-    /// Make a batch durable; the reply goes to the core's own channel, in order.
-    Append(Append),
-    /// Write effects without a batch.
-    Effects(Vec<Effects>),
+    /// Something that must not be lost; what waits together is written together.
+    Write(Write),
     /// Begin a checkpoint of the state after `seq`.
     CheckpointBegin { seq: Seq },
     /// Save rows of the checkpoint that is under way.
@@ -62,15 +62,29 @@ pub(crate) enum Command {
     CheckpointCommit { globals: Vec<u8>, done: oneshot::Sender<()> },
     /// Record a generation.
     Generation(Generation),
-    /// Anything rare: deliveries, maintenance, actions on the outbox.
+    /// Anything rare: maintenance, actions on the outbox.
     Run(Box<dyn FnOnce(&mut Store) + Send>),
+}
+
+/// A write that is tried until it succeeds.
+pub(crate) enum Write {
+    /// Make a batch durable; the reply goes to the core's own channel, in order.
+    Append(Append),
+    /// Write effects without a batch.
+    Effects(Vec<Effects>),
+    /// Record that attempts of a sink's due notices begin, and reply with them.
+    Claim { sink: SmolStr, now: Timestamp, limit: u32, claimed: oneshot::Sender<Vec<Claimed>> },
+    /// Record how an attempt ended.
+    Settle { id: OutboxId, outcome: Outcome, now: Timestamp, done: oneshot::Sender<()> },
 }
 
 impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Append(_) => "Append",
-            Self::Effects(_) => "Effects",
+            Self::Write(Write::Append(_)) => "Append",
+            Self::Write(Write::Effects(_)) => "Effects",
+            Self::Write(Write::Claim { .. }) => "Claim",
+            Self::Write(Write::Settle { .. }) => "Settle",
             Self::CheckpointBegin { .. } => "CheckpointBegin",
             Self::CheckpointRows(_) => "CheckpointRows",
             Self::CheckpointCommit { .. } => "CheckpointCommit",
@@ -116,25 +130,17 @@ impl Journal {
 
     /// The next due notices of a sink, marked as being attempted.
     pub(crate) async fn claim(&self, sink: SmolStr, now: Timestamp, limit: u32) -> Option<Vec<Claimed>> {
-        let claimed = self.run(move |store| store.claim(&sink, now, limit)).await?;
-        Some(claimed.unwrap_or_else(|error| {
-            tracing::error!(%error, "outbox cannot be read, will try again");
-            Vec::new()
-        }))
+        let (claimed, result) = oneshot::channel();
+        self.commands.send(Command::Write(Write::Claim { sink, now, limit, claimed })).await.ok()?;
+        result.await.ok()
     }
 
     /// Records the outcome of an attempt.
     pub(crate) async fn settle(&self, id: OutboxId, outcome: Outcome, now: Timestamp) {
-        let result = self
-            .run(move |store| match outcome {
-                Outcome::Sent { receipt } => store.mark_sent(id, now, &receipt),
-                Outcome::Retry { at, error } => store.mark_retry(id, now, at, &error),
-                Outcome::Dead { error } => store.mark_dead(id, now, &error),
-                Outcome::Unknown { error } => store.mark_unknown(id, now, &error),
-            })
-            .await;
-        if let Some(Err(error)) = result {
-            tracing::error!(%error, id, "outcome of a delivery cannot be recorded");
+        let (done, settled) = oneshot::channel();
+        let write = Write::Settle { id, outcome, now, done };
+        if self.commands.send(Command::Write(write)).await.is_err() || settled.await.is_err() {
+            tracing::error!(id, "outcome of a delivery cannot be recorded: the store's thread has ended");
         }
     }
 
@@ -168,21 +174,21 @@ pub(crate) fn run(
     metrics: &Metrics,
 ) {
     let mut epoch = None;
-    while let Some(command) = commands.blocking_recv() {
+    let mut next = commands.blocking_recv();
+    while let Some(command) = next.take() {
         match command {
-            Command::Append(append) => {
-                let has_notices = has_notices(&append.effects);
-                let done = append_until_durable(&mut store, append, metrics);
+            Command::Write(first) => {
+                let mut writes = vec![first];
+                while writes.len() < TOGETHER_MAX && next.is_none() {
+                    match commands.try_recv() {
+                        Ok(Command::Write(write)) => writes.push(write),
+                        Ok(other) => next = Some(other),
+                        Err(_) => break,
+                    }
+                }
+                let has_notices = writes.iter().any(Write::has_notices);
+                write_until_durable(&mut store, writes, appended, metrics);
                 if has_notices {
-                    outbox.notify_waiters();
-                }
-                if appended.blocking_send(done).is_err() {
-                    tracing::debug!("core is gone, the batch will be applied on recovery");
-                }
-            }
-            Command::Effects(effects) => {
-                persist(metrics, || store.write_effects(&effects));
-                if has_notices(&effects) {
                     outbox.notify_waiters();
                 }
             }
@@ -212,6 +218,7 @@ pub(crate) fn run(
             }
             Command::Run(work) => work(&mut store),
         }
+        next = next.or_else(|| commands.blocking_recv());
     }
 }
 
@@ -230,24 +237,87 @@ fn save_rows(store: &mut Store, epoch: u64, rows: &[SavedSubject]) -> Result<(),
     store.save_subjects(epoch, &rows)
 }
 
-/// Appends, and tries again for as long as the disk is full or busy: the payments wait in memory, their sources feel
-/// the back-pressure, and nobody is told that they are safe.
-fn append_until_durable(store: &mut Store, append: Append, metrics: &Metrics) -> Appended {
-    let Append { records, cursors, rejects, effects, wanted } = append;
-    let batch = Batch { records: &records, cursors: &cursors, rejects: &rejects, effects: &effects };
-    let seq = if records.is_empty() {
-        persist(metrics, || store.write_effects(&effects));
-        None
-    } else {
-        Some(persist(metrics, || store.append(&batch)))
-    };
-    let mut found = Vec::new();
-    for subject in wanted {
-        if let Some(saved) = keep(metrics, store.load_subject(&subject.key())).flatten() {
-            found.push((subject, saved.body));
+impl Write {
+    fn has_notices(&self) -> bool {
+        match self {
+            Self::Append(append) => has_notices(&append.effects),
+            Self::Effects(effects) => has_notices(effects),
+            Self::Claim { .. } | Self::Settle { .. } => false,
         }
     }
-    Appended { seq, records, found }
+
+    fn attempt(&self, store: &mut Store) -> Result<Written, StoreError> {
+        match self {
+            Self::Append(Append { records, cursors, rejects, effects, .. }) if !records.is_empty() => {
+                store.append(&Batch { records, cursors, rejects, effects }).map(Written::At)
+            }
+            Self::Append(Append { effects, .. }) | Self::Effects(effects) => {
+                store.write_effects(effects).map(|()| Written::Done)
+            }
+            Self::Claim { sink, now, limit, .. } => {
+                skip("outbox cannot be read", store.claim(sink, *now, *limit)).map(Written::Claimed)
+            }
+            Self::Settle { id, outcome, now, .. } => {
+                let settled = match outcome {
+                    Outcome::Sent { receipt } => store.mark_sent(*id, *now, receipt),
+                    Outcome::Retry { at, error } => store.mark_retry(*id, *now, *at, error),
+                    Outcome::Dead { error } => store.mark_dead(*id, *now, error),
+                    Outcome::Unknown { error } => store.mark_unknown(*id, *now, error),
+                };
+                skip("outcome of a delivery cannot be recorded", settled).map(|()| Written::Done)
+            }
+        }
+    }
+}
+
+/// What a write came to.
+enum Written {
+    At(Seq),
+    Claimed(Vec<Claimed>),
+    Done,
+}
+
+/// Lets the caller wait for a better time, and otherwise goes on without.
+fn skip<T: Default>(what: &str, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    match result {
+        Err(error) if matches!(error.advice(), Advice::Skip | Advice::Stop) => {
+            tracing::error!(%error, "{what}");
+            Ok(T::default())
+        }
+        other => other,
+    }
+}
+
+/// Writes with one sync, and tries again for as long as the disk is full or busy: the payments wait in memory, their
+/// sources feel the back-pressure, and nobody is told that they are safe.
+fn write_until_durable(
+    store: &mut Store,
+    writes: Vec<Write>,
+    appended: &mpsc::Sender<Appended>,
+    metrics: &Metrics,
+) {
+    let written = persist(metrics, || {
+        store.together(|store| writes.iter().map(|write| write.attempt(store)).collect::<Result<Vec<_>, _>>())
+    });
+    for (write, written) in writes.into_iter().zip(written) {
+        let is_heard = match (write, written) {
+            (Write::Append(append), written) => {
+                let seq = if let Written::At(seq) = written { Some(seq) } else { None };
+                let found = append.wanted.into_iter().filter_map(|subject| {
+                    let saved = keep(metrics, store.load_subject(&subject.key())).flatten()?;
+                    Some((subject, saved.body))
+                });
+                let found = found.collect();
+                appended.blocking_send(Appended { seq, records: append.records, found }).is_ok()
+            }
+            (Write::Claim { claimed, .. }, Written::Claimed(notices)) => claimed.send(notices).is_ok(),
+            (Write::Settle { done, .. }, _) => done.send(()).is_ok(),
+            (Write::Claim { .. } | Write::Effects(_), _) => true,
+        };
+        if !is_heard {
+            tracing::debug!("who asked for a write is gone; recovery goes on from what is written");
+        }
+    }
 }
 
 /// Does something that must not be lost, trying again until it succeeds. Ends the process on an error that no waiting

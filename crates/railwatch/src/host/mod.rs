@@ -170,7 +170,7 @@ impl Host {
 
         let keeper = store.wal_keeper()?;
         supervisor.spawn("wal keeper", keep_wal_short(keeper, outlets.clone()));
-        let (appended_sender, appended) = mpsc::channel(8);
+        let (appended_sender, appended) = mpsc::channel(core::IN_FLIGHT_MAX);
         let threads = vec![
             spawn_store(store, store_commands, appended_sender, &journal, &metrics)?,
             spawn_core(Core {

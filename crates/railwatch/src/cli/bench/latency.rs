@@ -2,9 +2,12 @@
 //! Slack webhook, while the gate sends a steady load.
 //!
 //! The alarm is a rule on one large payment, so that nothing but the way is measured: no window has to fill. Beside
-//! each alarm the same process posts straight to the same listener; that is the floor on this machine at this moment.
+//! each alarm the same process posts straight to the same listener and syncs a page to the same disk. That is the floor
+//! on this machine at this moment: an alarm takes three syncs (the payment, the alert, the attempt) and one post.
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -51,6 +54,8 @@ pub(super) struct Latency {
     pub(super) notice_ms: Quantiles,
     /// A POST without railwatch in between.
     pub(super) post_ms: Quantiles,
+    /// A sync of one page.
+    pub(super) sync_ms: Quantiles,
 }
 
 /// Runs railwatch between a gate and a listener.
@@ -65,13 +70,14 @@ pub(super) async fn measure() -> Result<Latency, Failure> {
     let measured = async {
         let clock = Arc::new(SystemClock);
         let host = super::start(&config, &clock).await?;
-        let sent = pay(&gate, &format!("{sink_url}/direct")).await;
+        let sent = pay(&gate, &format!("{sink_url}/direct"), &folder.path().join("page")).await;
         let deadline = clock.now().after(PATIENCE);
         while arrivals.len() < 2 * ALARMS as usize && clock.now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         host.stop().await;
-        arrivals.latency(&sent?)
+        let (sent, syncs) = sent?;
+        arrivals.latency(&sent, syncs)
     };
     tokio::select! {
         served = axum::serve(sink, router).into_future() => Err(anyhow::anyhow!("the listener ended: {served:?}").into()),
@@ -93,13 +99,18 @@ fn write_config(folder: &Path, gate: &str, sink: &str) -> Result<std::path::Path
     Ok(config)
 }
 
-/// The gate: sends the load, each payment in a frame of its own, and returns when which alarm was sent.
-async fn pay(gate: &TcpListener, direct: &str) -> Result<HashMap<String, Timestamp>, Failure> {
+/// The gate: sends the load, each payment in a frame of its own, and returns when which alarm was sent, and what the
+/// syncs beside them took.
+async fn pay(
+    gate: &TcpListener,
+    direct: &str,
+    page: &Path,
+) -> Result<(HashMap<String, Timestamp>, Vec<f64>), Failure> {
+    let (mut sent, mut syncs) = (HashMap::new(), Vec::new());
     let (stream, _) = gate.accept().await?;
     stream.set_nodelay(true)?;
     let mut socket = tokio_tungstenite::accept_async(stream).await.map_err(anyhow::Error::from)?;
     let client = reqwest::Client::new();
-    let mut sent = HashMap::new();
     let mut due = tokio::time::interval(Duration::from_millis(1));
     let mut n_sent = 0_u32;
     while n_sent < ALARMS * ALARM_EVERY {
@@ -118,18 +129,29 @@ async fn pay(gate: &TcpListener, direct: &str) -> Result<HashMap<String, Timesta
             );
             socket.feed(Message::text(text)).await.map_err(anyhow::Error::from)?;
             if is_alarm {
-                sent.insert(agent.clone(), now);
-            }
-            if is_alarm {
                 socket.flush().await.map_err(anyhow::Error::from)?;
+                sent.insert(agent, now);
                 let direct_name = format!("direct-{n_sent:07}-");
                 sent.insert(direct_name.clone(), SystemClock.now());
                 client.post(direct).body(direct_name).send().await.map_err(anyhow::Error::from)?;
+                let page = page.to_owned();
+                syncs.push(
+                    tokio::task::spawn_blocking(move || sync(&page)).await.map_err(anyhow::Error::from)??,
+                );
             }
         }
         socket.flush().await.map_err(anyhow::Error::from)?;
     }
-    Ok(sent)
+    Ok((sent, syncs))
+}
+
+/// Writes a page and waits until it is on the disk; milliseconds.
+fn sync(page: &Path) -> std::io::Result<f64> {
+    let started_at = SystemClock.now();
+    let mut file = OpenOptions::new().create(true).append(true).open(page)?;
+    file.write_all(&[0; 4096])?;
+    file.sync_data()?;
+    Ok(SystemClock.now().since(started_at).as_secs_f64() * 1e3)
 }
 
 /// When which message arrived.
@@ -152,19 +174,25 @@ impl Arrivals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn latency(&self, sent: &HashMap<String, Timestamp>) -> Result<Latency, Failure> {
+    fn latency(&self, sent: &HashMap<String, Timestamp>, syncs: Vec<f64>) -> Result<Latency, Failure> {
         let arrived = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let quantiles = |prefix: &str| -> Result<Quantiles, Failure> {
+        let took = |prefix: &str| -> Result<Quantiles, Failure> {
             let mut all = Vec::new();
             for (name, at) in sent.iter().filter(|(name, _)| name.starts_with(prefix)) {
                 let arrived = arrived.get(name);
                 let arrived = arrived.ok_or_else(|| anyhow::anyhow!("nobody was told of {name}"))?;
                 all.push(arrived.since(*at).as_secs_f64() * 1e3);
             }
-            all.sort_by(f64::total_cmp);
-            let at = |share: usize| all.get(all.len() * share / 100).copied().unwrap_or(f64::NAN);
-            Ok(Quantiles { p50: at(50), p99: at(99) })
+            Ok(Quantiles::of(all))
         };
-        Ok(Latency { notice_ms: quantiles("alarm-")?, post_ms: quantiles("direct-")? })
+        Ok(Latency { notice_ms: took("alarm-")?, post_ms: took("direct-")?, sync_ms: Quantiles::of(syncs) })
+    }
+}
+
+impl Quantiles {
+    fn of(mut all: Vec<f64>) -> Self {
+        all.sort_by(f64::total_cmp);
+        let at = |share: usize| all.get(all.len() * share / 100).copied().unwrap_or(f64::NAN);
+        Self { p50: at(50), p99: at(99) }
     }
 }

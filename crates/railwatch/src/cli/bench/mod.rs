@@ -97,6 +97,7 @@ pub(crate) fn bench(args: &BenchArgs, out: &mut Out) -> Result<(), Failure> {
         &[
             row("gate's socket \u{2192} railwatch (durable) \u{2192} Slack's socket", measured.notice_ms),
             row("a POST to the same Slack, without railwatch", measured.post_ms),
+            row("a sync of one page to the same disk; an alarm takes three", measured.sync_ms),
         ],
     )
 }
@@ -266,9 +267,9 @@ fn run_founding(args: &BenchArgs, file: &Path) -> Result<Option<f64>, Failure> {
         .output()
         .map_err(|error| anyhow::anyhow!("python3 cannot run the founding monitor: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let rate =
-        text.split_whitespace().zip(text.split_whitespace().skip(1)).rfind(|(_, next)| *next == "ev/s");
-    Ok(rate.and_then(|(number, _)| number.parse().ok()))
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let rate = words.windows(2).rev().find(|pair| pair[1] == "ev/s").map(|pair| pair[0]);
+    Ok(rate.and_then(|number| number.parse().ok()))
 }
 
 fn per_second(events: u64, from: Timestamp, until: Timestamp) -> f64 {
