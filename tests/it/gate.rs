@@ -13,9 +13,9 @@ const RUNAWAYS: [&str; 2] = ["runaway_10x", "runaway_40x"];
 /// A home that reads from the gate, resumes there, and tells Slack.
 pub(crate) fn home(gate: &Gate, slack: &HttpPeer) -> Home {
     let home = Home::new("");
-    let secret = home.write("slack.url", slack.url("/services/T0/B0/s3cr3t"));
+    home.write("slack.url", slack.url("/services/T0/B0/s3cr3t"));
     home.configure(&format!(
-        "{}\n[sinks.oncall]\nplugin = \"slack\"\nurl = {{ file = {secret:?} }}\n",
+        "{}\n[sinks.oncall]\nplugin = \"slack\"\nurl = {{ file = \"slack.url\" }}\n",
         source(gate)
     ));
     home

@@ -13,7 +13,7 @@ use serde::Deserialize;
 pub enum SecretRef {
     /// An environment variable of the railwatch process.
     Env(String),
-    /// A file; one trailing newline is removed.
+    /// A file, relative to the configuration file; one trailing newline is removed.
     File(PathBuf),
 }
 
@@ -74,8 +74,11 @@ pub trait Secrets: Send + Sync + fmt::Debug {
 }
 
 /// Reads the process environment and the file system.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemSecrets;
+#[derive(Debug, Clone, Default)]
+pub struct SystemSecrets {
+    /// What relative files are relative to: the folder of the configuration file.
+    pub base_dir: PathBuf,
+}
 
 impl Secrets for SystemSecrets {
     fn resolve(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
@@ -85,8 +88,9 @@ impl Secrets for SystemSecrets {
                 value.into_encoded_bytes()
             }
             SecretRef::File(path) => {
-                let read = std::fs::read(path);
-                let mut value = read.map_err(|source| SecretError::NoFile { path: path.clone(), source })?;
+                let path = self.base_dir.join(path);
+                let read = std::fs::read(&path);
+                let mut value = read.map_err(|source| SecretError::NoFile { path, source })?;
                 if value.last() == Some(&b'\n') {
                     value.pop();
                 }

@@ -273,7 +273,7 @@ fn decoder(loaded: &Loaded, source: Option<&str>) -> Result<Arc<dyn Decoder>, Fa
     let found = found.with_context(|| format!("there is no source plugin {plugin:?}"))?;
     let with = SourceBuild {
         name: source.unwrap_or("replay").into(),
-        secrets: Arc::new(SystemSecrets),
+        secrets: Arc::new(SystemSecrets { base_dir: loaded.base_dir.clone() }),
         decoder: decode.map(|path| lua_decoder(loaded, path)).transpose()?,
         base_dir: loaded.base_dir.clone(),
     };

@@ -28,7 +28,7 @@ pub(crate) struct RunArgs {
 
 /// Loads a configuration, or fails with its diagnostics.
 pub(crate) fn load(path: &Path, offline: bool) -> Result<Loaded, Failure> {
-    let options = config::Options { offline, ..config::Options::default() };
+    let options = config::Options { offline, ..config::Options::beside(path) };
     config::load_with(path, &REGISTRIES, &options).map_err(|diagnostics| Failure {
         code: EXIT_CONFIG,
         message: diagnostics.render(false).trim().to_owned(),
@@ -63,12 +63,9 @@ pub(crate) fn run(path: &Path, args: &RunArgs, out: &mut Out) -> Result<(), Fail
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let options = HostOptions {
-            config_path: path.to_owned(),
-            clock: Arc::new(SystemClock),
-            secrets: Arc::new(SystemSecrets),
-            watch: !args.no_watch,
-        };
+        let secrets = Arc::new(SystemSecrets { base_dir: loaded.base_dir.clone() });
+        let (config_path, clock) = (path.to_owned(), Arc::new(SystemClock));
+        let options = HostOptions { config_path, clock, secrets, watch: !args.no_watch };
         let host = Host::start(loaded, options).await?;
         tracing::info!(address = %host.address(), "running");
         let signal = wait_for_signal(&host).await?;
@@ -105,7 +102,7 @@ async fn wait_for_signal(host: &Host) -> Result<&'static str, Failure> {
 
 /// Checks a configuration.
 pub(crate) fn check(path: &Path, offline: bool, out: &mut Out) -> Result<(), Failure> {
-    let options = config::Options { offline, ..config::Options::default() };
+    let options = config::Options { offline, ..config::Options::beside(path) };
     match config::load_with(path, &REGISTRIES, &options) {
         Ok(loaded) => {
             out.document(&json!({ "ok": true, "digest": loaded.digest, "warnings": loaded.warnings }))?;

@@ -17,7 +17,7 @@ use super::{Loaded, Options, Registries, check, plugins, schema, validate};
 
 /// Loads a configuration with secrets from the environment and files.
 pub fn load(path: &Path, registries: &Registries<'_>) -> Result<Loaded, Diagnostics> {
-    load_with(path, registries, &Options::default())
+    load_with(path, registries, &Options::beside(path))
 }
 
 /// Loads a configuration. The error holds every finding, warnings included.

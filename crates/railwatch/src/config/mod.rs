@@ -25,7 +25,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use railwatch_plugin::clock::{Clock, SystemClock};
@@ -71,9 +71,11 @@ pub struct Options {
     pub offline: bool,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { secrets: Arc::new(SystemSecrets), clock: Arc::new(SystemClock), offline: false }
+impl Options {
+    /// With secrets from the environment and from files beside the configuration at `path`.
+    pub fn beside(path: &Path) -> Self {
+        let secrets = SystemSecrets { base_dir: files::base_dir(path) };
+        Self { secrets: Arc::new(secrets), clock: Arc::new(SystemClock), offline: false }
     }
 }
 

@@ -88,12 +88,11 @@ pub(super) async fn measure() -> Result<Latency, Failure> {
 fn write_config(folder: &Path, gate: &str, sink: &str) -> Result<std::path::PathBuf, Failure> {
     std::fs::create_dir(folder.join("rules"))?;
     std::fs::write(folder.join("rules/alarm.lua"), RULE)?;
-    let hook = folder.join("hook.url");
-    std::fs::write(&hook, format!("{sink}/services/bench"))?;
+    std::fs::write(folder.join("hook.url"), format!("{sink}/services/bench"))?;
     let config = folder.join("railwatch.toml");
     let text = format!(
         "[http]\nlisten = \"127.0.0.1:0\"\n[store]\npath = \"bench.db\"\n[sources.gate]\nplugin = \"websocket\"\n\
-         url = \"{gate}\"\n[rules]\npaths = [\"rules\"]\n[sinks.slack]\nplugin = \"slack\"\nurl = {{ file = {hook:?} }}\n"
+         url = \"{gate}\"\n[rules]\npaths = [\"rules\"]\n[sinks.slack]\nplugin = \"slack\"\nurl = {{ file = \"hook.url\" }}\n"
     );
     std::fs::write(&config, text)?;
     Ok(config)

@@ -172,7 +172,7 @@ fn in_one_thread(config: &Path, file: &Path) -> Result<(f64, f64, f64), Failure>
     let table = source.map(|source| source.table.clone()).unwrap_or_default();
     let plugin = SOURCES.iter().find(|plugin| plugin.name == "file");
     let plugin = plugin.ok_or_else(|| anyhow::anyhow!("there is no file source"))?;
-    let (secrets, base_dir) = (Arc::new(SystemSecrets), loaded.base_dir.clone());
+    let (secrets, base_dir) = (Arc::new(SystemSecrets::default()), loaded.base_dir.clone());
     let with = SourceBuild { name: "load".into(), secrets, decoder: None, base_dir };
     let decoder = (plugin.decoder)(&table, &with).map_err(anyhow::Error::from)?;
     let text = std::fs::read(file)?;
@@ -222,13 +222,10 @@ fn for_each_chunk(text: &[u8], decoder: &dyn Decoder, mut each: impl FnMut(Decod
 
 /// A railwatch in this process.
 async fn start(config: &Path, clock: &Arc<SystemClock>) -> Result<Host, Failure> {
-    let options = HostOptions {
-        config_path: config.to_owned(),
-        clock: clock.clone(),
-        secrets: Arc::new(SystemSecrets),
-        watch: false,
-    };
-    Ok(Host::start(run::load(config, false)?, options).await?)
+    let loaded = run::load(config, false)?;
+    let secrets = Arc::new(SystemSecrets { base_dir: loaded.base_dir.clone() });
+    let options = HostOptions { config_path: config.to_owned(), clock: clock.clone(), secrets, watch: false };
+    Ok(Host::start(loaded, options).await?)
 }
 
 /// The whole process: payments per second until everything is durable and judged, and seconds of a restart.

@@ -59,8 +59,12 @@ async fn play(args: &DemoArgs, out: &mut Out) -> Result<(), Failure> {
         gate.url
     ))?;
     let loaded = run::load(&config_path, false)?;
-    let options =
-        HostOptions { config_path, clock: clock.clone(), secrets: Arc::new(SystemSecrets), watch: false };
+    let options = HostOptions {
+        config_path,
+        clock: clock.clone(),
+        secrets: Arc::new(SystemSecrets::default()),
+        watch: false,
+    };
     let host = Host::start(loaded, options).await?;
     let started_at = clock.now();
     let shown = tokio::select! {
