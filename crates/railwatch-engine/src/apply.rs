@@ -24,6 +24,8 @@ const SKEW_MAX: Duration = Duration::from_secs(300);
 const LATE_AFTER: Duration = Duration::from_secs(120);
 /// A payment that arrives this long after it happened is history being read: for the detectors it happens then.
 const HISTORY_AFTER: Duration = Duration::from_secs(3600);
+/// Payments whose agents are fetched from memory at once; many more would push each other out of the nearest cache.
+const AHEAD: usize = 16;
 /// The fleet is looked at this often rather than with every payment.
 const FLEET_EVERY: Duration = Duration::from_secs(15);
 
@@ -33,8 +35,9 @@ impl Engine {
         match record {
             Record::Payments { now, payments } => {
                 self.now = self.now.max(*now);
-                for admitted in payments {
-                    self.apply_payment(seq, admitted, effects);
+                for next in payments.chunks(AHEAD) {
+                    next.iter().for_each(|admitted| self.touch(admitted));
+                    next.iter().for_each(|admitted| self.apply_payment(seq, admitted, effects));
                 }
             }
             Record::Tick { now } => {
@@ -74,6 +77,15 @@ impl Engine {
             }
             Record::Tick { .. } | Record::Generation { .. } | Record::Action { .. } => {}
         }
+    }
+
+    /// Has what is known of a payment's agent fetched from memory, so that it is near when its turn comes.
+    fn touch(&self, admitted: &Admitted) {
+        let Some(agent) = &admitted.payment.agent else { return };
+        let Some(slot) = self.subjects.slot(&Subject::Agent(agent.clone())) else { return };
+        let kept = self.subjects.row(slot).map(|row| &row.kept);
+        std::hint::black_box(kept.map(|kept| (kept.clock, kept.wake_at, kept.score, kept.usual.warm)));
+        self.columns.iter().for_each(|column| column.touch(slot));
     }
 
     fn apply_payment(&mut self, seq: Seq, admitted: &Admitted, effects: &mut Effects) {
@@ -211,6 +223,13 @@ impl Engine {
         in_hand: Option<(&Payment, Booking)>,
         effects: &mut Effects,
     ) {
+        if self.is_calm(slot) {
+            if let Some(row) = self.subjects.row_mut(slot) {
+                row.kept.score = 0.0;
+                row.kept.notes.clear();
+            }
+            return;
+        }
         let mut scratch = std::mem::take(&mut self.scratch);
         self.collect_signals(slot, &mut scratch.signals);
         let Some(row) = self.subjects.row(slot) else { return };
@@ -279,6 +298,18 @@ impl Engine {
         }
         drop(opinions);
         self.scratch = scratch;
+    }
+
+    /// True if evaluating the subject could change nothing: no detector has anything to say, nothing is open, and
+    /// neither a rule nor the scorer looks at quiet signals. Most payments end here.
+    fn is_calm(&self, slot: usize) -> bool {
+        let Some(row) = self.subjects.row(slot) else { return true };
+        let scope = scope_of(&row.subject);
+        let unread = !scope.agents || (self.rules.rules().is_empty() && self.scorer.ignores_quiet());
+        let look =
+            Look { now: self.now, subject: &row.subject, profile: &row.profile, usual: &row.kept.usual };
+        let mut columns = self.columns.iter().filter(|column| overlaps(column.scope(), scope));
+        row.kept.book.is_none() && unread && columns.all(|column| column.quiet(slot, look))
     }
 
     /// Asks the detectors of a subject what they think now.

@@ -42,11 +42,13 @@ impl Timestamp {
     }
 
     /// Microseconds since the epoch.
+    #[inline]
     pub const fn micros(self) -> i64 {
         self.0
     }
 
     /// Whole seconds since the epoch, rounded down.
+    #[inline]
     pub const fn secs(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
@@ -57,11 +59,13 @@ impl Timestamp {
     }
 
     /// `self + span`, saturating at [`Timestamp::MAX`].
+    #[inline]
     pub fn after(self, span: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// `self - span`, saturating.
+    #[inline]
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
     }

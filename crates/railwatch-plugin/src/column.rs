@@ -46,10 +46,14 @@ pub trait Column: Send + std::fmt::Debug {
     fn scope(&self) -> Scope;
     /// Makes slot `slot` usable, with an empty state.
     fn reset(&mut self, slot: usize);
+    /// [`Detector::touch`] on a slot.
+    fn touch(&self, slot: usize);
     /// [`Detector::observe`] on a slot.
     fn observe(&mut self, row: Row<'_>, seen: &Observation<'_>);
     /// [`Detector::tick`] on a slot.
     fn tick(&mut self, row: Row<'_>);
+    /// [`Detector::quiet`] on a slot.
+    fn quiet(&self, slot: usize, look: Look<'_>) -> bool;
     /// [`Detector::signals`] on a slot.
     fn signals(&self, slot: usize, look: Look<'_>, signals: &mut Vec<Signal>);
     /// Appends the state of a slot to `bytes`.
@@ -133,12 +137,25 @@ impl<D: Detector> Column for Typed<D> {
         }
     }
 
+    fn touch(&self, slot: usize) {
+        if let Some(state) = self.states.get(slot) {
+            std::hint::black_box(self.detector.touch(state));
+        }
+    }
+
     fn observe(&mut self, row: Row<'_>, seen: &Observation<'_>) {
         self.visit(row, |detector, cx, state| detector.observe(cx, state, seen));
     }
 
     fn tick(&mut self, row: Row<'_>) {
         self.visit(row, |detector, cx, state| detector.tick(cx, state));
+    }
+
+    fn quiet(&self, slot: usize, look: Look<'_>) -> bool {
+        let Look { now, subject, profile, usual } = look;
+        self.states.get(slot).is_none_or(|state| {
+            self.detector.quiet(&View { now, subject, profile, usual, shared: &self.shared }, state)
+        })
     }
 
     fn signals(&self, slot: usize, look: Look<'_>, signals: &mut Vec<Signal>) {

@@ -26,12 +26,26 @@ pub trait Detector: Send + Sync + std::fmt::Debug + 'static {
         Scope::AGENTS
     }
 
+    /// Reads one field in every 64 bytes of the state that `observe` will use, and returns anything made of them. The
+    /// engine calls it for the next few payments at once: the states of a large fleet lie in memory, not in the
+    /// processor's cache, and misses that wait for each other cost more than the work itself. Optional.
+    fn touch(&self, _state: &Self::State) -> u32 {
+        0
+    }
+
     /// Takes a payment into account. Called once per payment and subject, in journal order.
     fn observe(&self, cx: &mut Context<'_, Self::Shared>, state: &mut Self::State, seen: &Observation<'_>);
 
     /// Takes the passing of time into account. Called at `cx.now` for subjects whose wake time has come, and before
     /// their alerts are reconsidered.
     fn tick(&self, cx: &mut Context<'_, Self::Shared>, state: &mut Self::State);
+
+    /// True if it has nothing to say: no signal that it would give now fires or has a probability above zero. Where all
+    /// detectors are quiet, nothing is open and nobody reads quiet signals, the engine does not ask for them; that is
+    /// so with most payments, and this is far cheaper to answer. `false` is never wrong.
+    fn quiet(&self, _view: &View<'_, Self::Shared>, _state: &Self::State) -> bool {
+        false
+    }
 
     /// Says what it thinks now. Changes nothing; called after `observe` or `tick`, and whenever somebody looks.
     /// A signal that is usual may be left out, except by the four detectors that people always want to see.

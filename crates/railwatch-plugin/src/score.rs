@@ -67,4 +67,10 @@ pub struct ScoreError(pub String);
 pub trait Scorer: Send + std::fmt::Debug {
     /// The score of a case.
     fn score(&mut self, case: &Case<'_>) -> Result<Score, ScoreError>;
+
+    /// True if a case in which every detector is quiet (see [`Detector::quiet`](crate::detector::Detector::quiet))
+    /// scores nothing, so that the engine need not ask.
+    fn ignores_quiet(&self) -> bool {
+        false
+    }
 }

@@ -4,6 +4,9 @@
 //! `annotations.jsonl`. It writes `DATA/sweep.jsonl` (every rise of evidence from 6 nats on, for moving the threshold
 //! with hindsight) and `DATA/default.jsonl` (alerts with a life, opened at OPEN, 10 nats by default), and prints cost
 //! and size. It plays the part of the engine: one slot per agent, signals after each payment, ticks when wished.
+//!
+//! `bench storm AGENTS PAYMENTS` measures the path of a payment alone: agents of a large fleet pay at random, 10,000
+//! times a second, so that memory is cold and no hour ends; nothing is written.
 
 #![expect(clippy::print_stdout, reason = "it prints a report")]
 #![expect(clippy::cast_possible_truncation, reason = "its input is numbers in JSON")]
@@ -24,6 +27,9 @@ use railwatch_plugin::column::{Column, Look, Row};
 use railwatch_plugin::detector::{Announcement, Booking, Budget, Observation, Period, Profile, Usual};
 
 type Error = Box<dyn std::error::Error>;
+
+/// Payments whose states are fetched from memory at once.
+const AHEAD: usize = 16;
 
 /// A column with the time spent in it.
 struct Timed {
@@ -47,8 +53,8 @@ struct Fleet {
     columns: Vec<Timed>,
     agents: Vec<Agent>,
     wakes: BinaryHeap<Reverse<(Timestamp, usize)>>,
-    sweep: BufWriter<File>,
-    default: BufWriter<File>,
+    sweep: Box<dyn Write>,
+    default: Box<dyn Write>,
     open_nats: f64,
     signals: Vec<Signal>,
     timing: bool,
@@ -56,6 +62,47 @@ struct Fleet {
 }
 
 impl Fleet {
+    fn new(chosen: Option<&str>, sweep: Box<dyn Write>, default: Box<dyn Write>) -> Result<Self, Error> {
+        let mut columns = Vec::new();
+        let is_chosen = |name: &str| chosen.is_none_or(|names| names.split(',').any(|one| one == name));
+        for plugin in DETECTORS.iter().filter(|plugin| is_chosen(plugin.name)) {
+            let table: toml::Table = toml::from_str("[evidence]\nopen = 6.0\n")?;
+            columns.push(Timed { column: (plugin.build)(&table)?, spent: Duration::ZERO });
+        }
+        let (agents, wakes, signals) = (Vec::new(), BinaryHeap::new(), Vec::new());
+        Ok(Self { columns, agents, wakes, sweep, default, open_nats: 10.0, signals, timing: false, ticks: 0 })
+    }
+
+    fn add(&mut self, name: &str, profile: Profile) -> Result<(), Error> {
+        for timed in &mut self.columns {
+            timed.column.reset(self.agents.len());
+        }
+        self.agents.push(Agent {
+            subject: Subject::Agent(AgentId::new(name).ok_or("an agent without a name")?),
+            profile,
+            usual: Usual::default(),
+            clock: Timestamp::EPOCH,
+            wake_at: Timestamp::MAX,
+            told: HashMap::new(),
+            open: HashMap::new(),
+        });
+        Ok(())
+    }
+
+    /// Takes payments in; returns the processor time that it took.
+    fn arrive_all(&mut self, payments: &[(usize, Payment)]) -> Result<Duration, Error> {
+        let begun = cpu_time();
+        for next in payments.chunks(AHEAD) {
+            for (slot, _) in next {
+                self.columns.iter().for_each(|timed| timed.column.touch(*slot));
+            }
+            for (slot, payment) in next {
+                self.arrive(*slot, payment)?;
+            }
+        }
+        Ok(cpu_time().saturating_sub(begun))
+    }
+
     fn arrive(&mut self, slot: usize, payment: &Payment) -> Result<(), Error> {
         let now = payment.observed_at;
         while let Some(Reverse((at, sleeper))) = self.wakes.peek().copied()
@@ -109,6 +156,10 @@ impl Fleet {
     fn look(&mut self, slot: usize, now: Timestamp) -> Result<(), Error> {
         self.signals.clear();
         let agent = &mut self.agents[slot];
+        let look = Look { now, subject: &agent.subject, profile: &agent.profile, usual: &agent.usual };
+        if agent.open.is_empty() && self.columns.iter().all(|timed| timed.column.quiet(slot, look)) {
+            return Ok(());
+        }
         for timed in &mut self.columns {
             let look = Look { now, subject: &agent.subject, profile: &agent.profile, usual: &agent.usual };
             let begun = self.timing.then(clock);
@@ -234,44 +285,26 @@ fn payment(line: &str) -> Result<(String, Payment), Error> {
 }
 
 fn main() -> Result<(), Error> {
-    let data = std::env::args().nth(1).ok_or("usage: bench DATA [OPEN]")?;
-    let open_nats = std::env::args().nth(2).map_or(Ok(10.0), |text| text.parse())?;
-    let timing = std::env::args().nth(3).is_some_and(|text| text == "timing");
-    let chosen = std::env::args().nth(4);
-    let mut columns = Vec::new();
-    let is_chosen = |name: &str| chosen.as_ref().is_none_or(|names| names.split(',').any(|one| one == name));
-    for plugin in DETECTORS.iter().filter(|plugin| is_chosen(plugin.name)) {
-        let table: toml::Table = toml::from_str("[evidence]\nopen = 6.0\n")?;
-        columns.push(Timed { column: (plugin.build)(&table)?, spent: Duration::ZERO });
+    let argument = |index: usize| std::env::args().nth(index);
+    let data = argument(1)
+        .ok_or("usage: bench DATA [OPEN [timing|total [DETECTORS]]] | bench storm AGENTS PAYMENTS")?;
+    if data == "storm" {
+        let number = |index| {
+            argument(index).and_then(|text| text.parse().ok()).ok_or("usage: bench storm AGENTS PAYMENTS")
+        };
+        return storm(usize::try_from(number(2)?)?, number(3)?);
     }
-    let mut fleet = Fleet {
-        columns,
-        agents: Vec::new(),
-        wakes: BinaryHeap::new(),
-        sweep: BufWriter::new(File::create(format!("{data}/sweep.jsonl"))?),
-        default: BufWriter::new(File::create(format!("{data}/default.jsonl"))?),
-        open_nats,
-        signals: Vec::new(),
-        timing,
-        ticks: 0,
-    };
+    let open_nats = argument(2).map_or(Ok(10.0), |text| text.parse())?;
+    let timing = argument(3).is_some_and(|text| text == "timing");
+    let out = |name: &str| File::create(format!("{data}/{name}.jsonl")).map(BufWriter::new);
+    let (sweep, default) = (Box::new(out("sweep")?), Box::new(out("default")?));
+    let mut fleet = Fleet { open_nats, timing, ..Fleet::new(argument(4).as_deref(), sweep, default)? };
     let mut slots: HashMap<String, usize> = HashMap::new();
     let listed: serde_json::Value = serde_json::from_reader(File::open(format!("{data}/agents.json"))?)?;
     for agent in listed.as_array().ok_or("agents.json is a list")? {
         let name = text(agent, "agent_id")?;
         slots.insert(name.to_owned(), fleet.agents.len());
-        for timed in &mut fleet.columns {
-            timed.column.reset(fleet.agents.len());
-        }
-        fleet.agents.push(Agent {
-            subject: Subject::Agent(AgentId::new(name).ok_or("an agent without a name")?),
-            profile: profile(agent)?,
-            usual: Usual::default(),
-            clock: Timestamp::EPOCH,
-            wake_at: Timestamp::MAX,
-            told: HashMap::new(),
-            open: HashMap::new(),
-        });
+        fleet.add(name, profile(agent)?)?;
     }
     for line in BufReader::new(File::open(format!("{data}/annotations.jsonl"))?).lines() {
         let note: serde_json::Value = serde_json::from_str(&line?)?;
@@ -299,11 +332,7 @@ fn feed(data: &str, slots: &HashMap<String, usize>, fleet: &mut Fleet) -> Result
         if chunk.is_empty() {
             break;
         }
-        let begun = cpu_time();
-        for (slot, payment) in &chunk {
-            fleet.arrive(*slot, payment)?;
-        }
-        spent += cpu_time().saturating_sub(begun);
+        spent += fleet.arrive_all(&chunk)?;
         n += u32::try_from(chunk.len())?;
     }
     println!("{n} payments, {} ns of processor time each with the feeder", (spent / n.max(1)).as_nanos());
@@ -313,6 +342,48 @@ fn feed(data: &str, slots: &HashMap<String, usize>, fleet: &mut Fleet) -> Result
             println!("  {}: {} ns each", timed.column.name(), (timed.spent / n.max(1)).as_nanos());
         }
     }
+    Ok(())
+}
+
+fn storm(n_agents: usize, n_payments: u32) -> Result<(), Error> {
+    let mut fleet = Fleet::new(None, Box::new(std::io::sink()), Box::new(std::io::sink()))?;
+    let start = Timestamp::from_secs(1_772_409_600);
+    for agent in 0..n_agents {
+        let period = Period::Month;
+        let budget = Budget { name: "monthly".into(), amount: Usd::from_cents(100_000), period, tz: Tz::UTC };
+        // What it will pay: with a word from its owner an agent is known from ten payments on.
+        let seed_usd_per_hour = Some(10_000.0 * 3600.0 * 2.55 / n_agents as f64);
+        let profile = Profile { budgets: vec![budget], seed_usd_per_hour, ..Profile::default() };
+        fleet.add(&format!("agt_{agent:012x}"), profile)?;
+    }
+    let mut random = 1_u64;
+    let mut below = |n: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) % n
+    };
+    // First everybody becomes known, which is not measured.
+    let known = u32::try_from(n_agents)? * 16;
+    let (mut spent, mut sent) = (Duration::ZERO, 0);
+    while sent < known + n_payments {
+        let mut chunk = Vec::with_capacity(10_000);
+        for _ in 0..10_000 {
+            sent += 1;
+            let slot = usize::try_from(below(n_agents as u64))?;
+            let payee = below(4);
+            let cents = i64::try_from(100 * payee + below(50) + 80)?;
+            let at = start.after(Duration::from_micros(u64::from(sent) * 100));
+            let rail = ["x402", "stripe", "l402"][usize::try_from(below(3))?];
+            let mut payment = Payment::settle(rail, "id", Money::new(0, Asset::usd()), at);
+            payment.payee = Some(format!("https://payee-{payee}.example/v1").into());
+            payment.valuation = Some(Valuation { usd: Usd::from_cents(cents), rate: Rate::peg() });
+            chunk.push((slot, payment));
+        }
+        let took = fleet.arrive_all(&chunk)?;
+        spent += if sent > known { took } else { Duration::ZERO };
+    }
+    let n = (sent - known).max(1);
+    println!("{n} payments, {} ns of processor time each with the feeder", (spent / n).as_nanos());
+    report(&fleet);
     Ok(())
 }
 

@@ -223,6 +223,13 @@ impl Detector for BurnRate {
         Scope::ALL
     }
 
+    fn touch(&self, state: &State) -> u32 {
+        state
+            .spendings
+            .iter()
+            .fold(state.days[0].to_bits(), |all, spending| all ^ spending.id ^ spending.nats.to_bits())
+    }
+
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
         if cx.profile.budgets.is_empty() {
             return;
@@ -258,6 +265,11 @@ impl Detector for BurnRate {
             }
             state.test(cx, false);
         }
+    }
+
+    fn quiet(&self, _view: &View<'_, ()>, state: &State) -> bool {
+        let quiet = |nats: f32| nats <= 0.0 || self.config.evidence.quiet(nats + OFFSET);
+        state.spendings.iter().all(|spending| quiet(spending.nats))
     }
 
     fn signals(&self, view: &View<'_, ()>, state: &State, signals: &mut Vec<Signal>) {

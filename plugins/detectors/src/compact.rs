@@ -77,12 +77,26 @@ impl<'de, const N: usize> Deserialize<'de> for Halves<N> {
     }
 }
 
-/// A payee's or a rail's name as 32 bits (FNV-1a, folded): equal names are equal, and two of an agent's two dozen
-/// payees collide about once in ten million agents.
+/// A payee's or a rail's name as 32 bits: equal names are equal, and two of an agent's two dozen payees collide about
+/// once in ten million agents. Folded multiplication of eight bytes at a time, as wyhash does it.
 pub(crate) fn fingerprint(name: &str) -> u32 {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    const SEED: u64 = 0xa076_1d64_78bd_642f;
+    let fold = |hash: u64, word: u64| {
+        let product = u128::from(hash ^ word) * 0xe703_7ed1_a0b4_28db;
+        u64::try_from((product ^ (product >> 64)) & u128::from(u64::MAX)).unwrap_or(0)
+    };
+    let bytes = name.as_bytes();
+    let short = |half: Option<&[u8; 4]>| u64::from(half.map_or(0, |half| u32::from_le_bytes(*half)));
+    // The last word overlaps the one before it; what is shorter than a word is read as two overlapping halves.
+    let last = match (bytes.last_chunk::<8>(), bytes) {
+        (Some(last), _) => u64::from_le_bytes(*last),
+        (None, [_, _, _, _, ..]) => short(bytes.first_chunk()) << 32 | short(bytes.last_chunk()),
+        (None, bytes) => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    let (words, _) = bytes.as_chunks::<8>();
+    let length = fold(SEED, bytes.len() as u64);
+    let all = words.iter().fold(length, |hash, word| fold(hash, u64::from_le_bytes(*word)));
+    let hash = fold(all, last);
     u32::try_from((hash ^ (hash >> 32)) & 0xffff_ffff).unwrap_or(0)
 }
 
@@ -101,6 +115,21 @@ mod tests {
         assert_eq!(bytes.len(), 1 + 14);
         assert_eq!(postcard::from_bytes::<Halves<7>>(&bytes).unwrap(), halves);
         assert!(postcard::from_bytes::<Halves<6>>(&bytes).is_err());
+    }
+
+    #[test]
+    fn names_are_told_apart_to_the_last_byte() {
+        let text = "payee-0123456789-abcdefghijk";
+        let mut names: Vec<String> = (0..=text.len()).map(|end| text.chars().take(end).collect()).collect();
+        names.extend((0..20_000).map(|n| format!("p{n}")));
+        names.extend((0..text.len()).map(|at| {
+            let replace = |(index, c)| if index == at { '_' } else { c };
+            text.chars().enumerate().map(replace).collect()
+        }));
+        let mut seen: Vec<u32> = names.iter().map(|name| fingerprint(name)).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), names.len());
     }
 
     #[test]

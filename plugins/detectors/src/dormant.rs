@@ -100,6 +100,10 @@ impl Detector for Dormant {
         PLUGIN.name
     }
 
+    fn touch(&self, state: &State) -> u32 {
+        state.burst
+    }
+
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
         if seen.booking.purchases < 0 && state.burst > 0 {
             state.burst -= 1;
@@ -126,6 +130,10 @@ impl Detector for Dormant {
     }
 
     fn tick(&self, _cx: &mut Context<'_, ()>, _state: &mut State) {}
+
+    fn quiet(&self, _view: &View<'_, ()>, state: &State) -> bool {
+        self.config.evidence.quiet(state.nats)
+    }
 
     fn signals(&self, view: &View<'_, ()>, state: &State, signals: &mut Vec<Signal>) {
         let nats = f64::from(state.nats);

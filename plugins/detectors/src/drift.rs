@@ -186,6 +186,10 @@ impl Detector for Drift {
         PLUGIN.name
     }
 
+    fn touch(&self, state: &State) -> u32 {
+        state.open[0].to_bits()
+    }
+
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
         let usd = dollars(seen.booking.committed);
         let cap = cx.usual.amount_cap.clamp(0.0, 1e10);
@@ -214,6 +218,10 @@ impl Detector for Drift {
         if state.first != 0 && part > state.part {
             state.advance(part, cx.usual);
         }
+    }
+
+    fn quiet(&self, view: &View<'_, ()>, state: &State) -> bool {
+        self.config.evidence.quiet(state.nats.max(view.usual.drift_nats))
     }
 
     fn signals(&self, view: &View<'_, ()>, state: &State, signals: &mut Vec<Signal>) {

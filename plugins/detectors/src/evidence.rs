@@ -56,6 +56,11 @@ impl TryFrom<RawThresholds> for Thresholds {
 }
 
 impl Thresholds {
+    /// True where evidence neither fires nor is worth a probability.
+    pub(crate) fn quiet(self, nats: f32) -> bool {
+        f64::from(nats) < self.open.min(NOISE)
+    }
+
     /// Where evidence stands. What is certain but worthless is `Raised`, not `Firing`.
     pub(crate) fn verdict(self, nats: f64, material: bool) -> Verdict {
         if nats >= self.open && material {
@@ -68,12 +73,25 @@ impl Thresholds {
     }
 }
 
+/// Evidence below this many nats is everyday noise.
+const NOISE: f64 = 5.0;
+
 /// The probability that evidence of `nats` is a real incident: a logistic function of its logarithm, fitted on the
-/// labelled simulator. Zero below three nats, where evidence is everyday noise.
+/// labelled simulator. Zero below five nats, where it is under one percent.
 pub fn probability(nats: f64) -> f64 {
     const INTERCEPT: f64 = -11.4;
     const SLOPE: f64 = 4.15;
-    if nats < 3.0 { 0.0 } else { 1.0 / (1.0 + (-(INTERCEPT + SLOPE * nats.ln())).exp()) }
+    if nats < NOISE { 0.0 } else { 1.0 / (1.0 + (-(INTERCEPT + SLOPE * nats.ln())).exp()) }
+}
+
+/// The day that holds `at`, in days since the epoch.
+pub(crate) fn day_of(at: Timestamp) -> i32 {
+    i32::try_from(at.micros().div_euclid(86_400_000_000)).unwrap_or(0)
+}
+
+/// The minute that holds `at`, in minutes since the epoch.
+pub(crate) fn minute_of(at: Timestamp) -> u32 {
+    u32::try_from(at.micros().div_euclid(60_000_000)).unwrap_or(0)
 }
 
 /// How strong evidence usually gets within a day, for agents in whose nature it is to look suspicious.
@@ -92,8 +110,8 @@ impl Peak {
     const FREE: f32 = 6.0;
 
     /// Notes evidence on a day with payments.
-    pub(crate) fn see(&mut self, nats: f32, at: Timestamp) {
-        let day = i32::try_from(at.secs().div_euclid(86_400)).unwrap_or(0);
+    #[inline]
+    pub(crate) fn see(&mut self, nats: f32, day: i32) {
         if day > self.day {
             // One day may not much more than double what is known, or an incident would excuse the next one.
             self.usual += 0.2 * (self.today.min(2.0 * self.usual + 2.0) - self.usual);

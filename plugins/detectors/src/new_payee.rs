@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::amount::{at_stake, dollars};
 use crate::compact::fingerprint;
-use crate::evidence::{Thresholds, announced, signal};
+use crate::evidence::{Thresholds, announced, minute_of, signal};
 
 /// `[detectors.new_payee]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -151,6 +151,11 @@ impl Detector for NewPayee {
         PLUGIN.name
     }
 
+    fn touch(&self, state: &State) -> u32 {
+        let payees = state.payees.iter().step_by(8);
+        payees.fold(state.quarters, |all, (payee, _)| all ^ payee)
+    }
+
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
         let usd = dollars(seen.booking.committed).max(0.0);
         let Some(payee) = seen.payment.payee.as_ref() else { return };
@@ -170,7 +175,7 @@ impl Detector for NewPayee {
             state.suspect = None;
         }
         let rail = fingerprint(&seen.payment.rail);
-        let minute = u32::try_from(seen.at.secs() / 60).unwrap_or(0);
+        let minute = minute_of(seen.at);
         let new = state.note(fingerprint(payee), minute);
         if new && cx.usual.payments > 1 {
             state.discoveries = state.discoveries.saturating_add(1);
@@ -200,6 +205,10 @@ impl Detector for NewPayee {
     }
 
     fn tick(&self, _cx: &mut Context<'_, ()>, _state: &mut State) {}
+
+    fn quiet(&self, _view: &View<'_, ()>, state: &State) -> bool {
+        state.suspect.as_ref().is_none_or(|suspect| self.config.evidence.quiet(suspect.nats))
+    }
 
     fn signals(&self, view: &View<'_, ()>, state: &State, signals: &mut Vec<Signal>) {
         let Some(suspect) = &state.suspect else { return };

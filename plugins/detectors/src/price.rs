@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::amount::{at_stake, dollars};
 use crate::compact::fingerprint;
-use crate::evidence::{Peak, Thresholds, announced, signal};
+use crate::evidence::{Peak, Thresholds, announced, day_of, minute_of, signal};
 
 /// `[detectors.price]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -154,6 +154,11 @@ impl Detector for Price {
         PLUGIN.name
     }
 
+    fn touch(&self, state: &State) -> u32 {
+        let payees = state.payees.iter().step_by(3);
+        payees.fold(state.nats.to_bits(), |all, payee| all ^ payee.id)
+    }
+
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
         let usd = dollars(seen.booking.committed);
         let Some(payee) = seen.payment.payee.as_ref() else { return };
@@ -164,7 +169,7 @@ impl Detector for Price {
             return;
         }
         let log = usd.clamp(1e-7, 1e10).ln();
-        let minute = u32::try_from(seen.at.secs() / 60).unwrap_or(0);
+        let minute = minute_of(seen.at);
         let index = state.payee(fingerprint(payee), log, minute);
         let known = &state.payees[index];
         let mut z = 0.0;
@@ -182,13 +187,17 @@ impl Detector for Price {
             }
         }
         state.payees[index].learn(log, z, minute);
-        state.peak.see(if state.nats > 0.0 { state.nats + OFFSET } else { 0.0 }, seen.at);
+        state.peak.see(if state.nats > 0.0 { state.nats + OFFSET } else { 0.0 }, day_of(seen.at));
         if state.nats > 0.0 {
             cx.usual.report(cx.now, state.nats);
         }
     }
 
     fn tick(&self, _cx: &mut Context<'_, ()>, _state: &mut State) {}
+
+    fn quiet(&self, _view: &View<'_, ()>, state: &State) -> bool {
+        state.nats <= 0.0 || self.config.evidence.quiet(state.nats + OFFSET)
+    }
 
     fn signals(&self, view: &View<'_, ()>, state: &State, signals: &mut Vec<Signal>) {
         if !view.usual.warm || state.nats <= 0.0 {

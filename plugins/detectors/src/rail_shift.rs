@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::amount::{at_stake, dollars};
-use crate::evidence::{Peak, Thresholds, announced, probability};
+use crate::evidence::{Peak, Thresholds, announced, day_of, probability};
 
 /// `[detectors.rail_shift]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -156,6 +156,10 @@ impl Detector for RailShift {
         Scope { agents: true, teams: false, fleet: true }
     }
 
+    fn touch(&self, state: &State) -> u32 {
+        state.rails.iter().fold(0, |all, rail| all ^ rail.votes.to_bits() ^ rail.quarters[0].to_bits())
+    }
+
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
         let usd = dollars(seen.booking.committed);
         let payments = seen.booking.purchases as f32;
@@ -180,6 +184,10 @@ impl Detector for RailShift {
     }
 
     fn tick(&self, _cx: &mut Context<'_, ()>, _state: &mut State) {}
+
+    fn quiet(&self, _view: &View<'_, ()>, state: &State) -> bool {
+        state.rails.iter().all(|rail| rail.nats <= 0.0 || self.config.evidence.quiet(rail.nats + OFFSET))
+    }
 
     fn signals(&self, view: &View<'_, ()>, state: &State, signals: &mut Vec<Signal>) {
         if state.quarter != 0 {
@@ -222,7 +230,7 @@ fn vote(cx: &mut Context<'_, ()>, state: &mut State) {
         rail.nats = (kept + 0.8 * llr.clamp(-2.0, 2.5)).clamp(0.0, NATS_MAX);
         hot = hot.max(rail.nats);
     }
-    state.peak.see(if hot > 0.0 { hot + OFFSET } else { 0.0 }, cx.clock);
+    state.peak.see(if hot > 0.0 { hot + OFFSET } else { 0.0 }, day_of(cx.clock));
     cx.usual.report(cx.now, state.peak.beyond(hot + OFFSET));
     let weight = if hot > 8.4 { 0.15 } else { 1.0 };
     for rail in &mut state.rails {

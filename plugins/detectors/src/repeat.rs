@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::{at_stake, dollars};
 use crate::compact::fingerprint;
-use crate::evidence::{Peak, Thresholds, announced, signal};
+use crate::evidence::{Peak, Thresholds, announced, day_of, signal};
 
 /// `[detectors.duplicate]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -132,13 +132,15 @@ impl Loop {
         self.payee = payee;
         let chance = self.chance.clamp(0.02, 0.99);
         if learn && self.n > 60 && chance < 0.93 {
-            let looped = (chance + 0.05).max(0.95);
-            let llr = if same { (looped / chance).ln() } else { ((1.0 - looped) / (1.0 - chance)).ln() };
             if self.nats <= 0.0 {
                 self.since = secs;
             }
-            self.nats = (self.nats + llr).clamp(0.0, NATS_MAX);
-            self.peak = self.peak.max(self.nats);
+            if same || self.nats > 0.0 {
+                let looped = (chance + 0.05).max(0.95);
+                let llr = if same { (looped / chance).ln() } else { ((1.0 - looped) / (1.0 - chance)).ln() };
+                self.nats = (self.nats + llr).clamp(0.0, NATS_MAX);
+                self.peak = self.peak.max(self.nats);
+            }
         }
         let slow = if self.nats > 6.0 { 0.2 } else { 1.0 };
         let gain = (1.0 / (self.n as f32 + 1.0)).max(0.003) * slow;
@@ -228,6 +230,10 @@ impl Detector for Repeat {
         PLUGIN.name
     }
 
+    fn touch(&self, state: &State) -> u32 {
+        state.since ^ state.repeats.n ^ state.last[3].0
+    }
+
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
         let payee = fingerprint(seen.payment.payee.as_deref().unwrap_or_default());
         if seen.booking.purchases < 0 {
@@ -241,7 +247,7 @@ impl Detector for Repeat {
         if quarter > state.quarter {
             if state.open[0] > 0.0 {
                 state.close(cx.usual.warm);
-                state.peak.see(state.nats + DUPLICATE_OFFSET, seen.at);
+                state.peak.see(state.nats + DUPLICATE_OFFSET, day_of(seen.at));
                 cx.usual.report(cx.now, state.nats);
             }
             state.quarter = quarter;
@@ -259,6 +265,10 @@ impl Detector for Repeat {
     }
 
     fn tick(&self, _cx: &mut Context<'_, ()>, _state: &mut State) {}
+
+    fn quiet(&self, _view: &View<'_, ()>, state: &State) -> bool {
+        state.nats <= 0.0 || self.config.evidence.quiet(state.nats + DUPLICATE_OFFSET)
+    }
 
     fn signals(&self, view: &View<'_, ()>, state: &State, signals: &mut Vec<Signal>) {
         let idle = view.now.micros().div_euclid(QUARTER) - state.quarter > IDLE;

@@ -525,7 +525,7 @@ proptest! {
             shuffled.swap(index, (seed * 31 + index * 17) % (index + 1));
         }
         let (in_order, out_of_order) = (run(offsets), run(shuffled));
-        prop_assert_eq!(in_order.0, out_of_order.0);
+        prop_assert!((in_order.0 - out_of_order.0).abs() < 1e-5 * in_order.0, "{in_order:?} {out_of_order:?}");
         // Time is charged up to the newest payment; what the floor at zero makes of that is the difference.
         prop_assert!((in_order.1 - out_of_order.1).abs() < 3.0, "{:?} {:?}", in_order, out_of_order);
     }

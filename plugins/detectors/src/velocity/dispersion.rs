@@ -6,19 +6,20 @@
 use serde::{Deserialize, Serialize};
 
 use super::baseline::{CHANNELS, PerChannel};
-use super::cusum::LEVELS;
 
-/// Mean cluster size per channel and level of the bank.
-pub(crate) type Beta = [[f32; LEVELS]; CHANNELS];
+/// How fast the rises are that a cluster size is for: lasting (1.6 times the usual), slow (3 times), sudden.
+const SPEEDS: usize = 3;
+/// Mean cluster size per channel and speed.
+pub(crate) type Beta = [[f32; SPEEDS]; CHANNELS];
 
 /// The scales: 15 minutes, 1 hour, 6 hours, 24 hours.
 const SCALES: usize = 4;
 /// Windows that each scale remembers.
 const MEMORY: [u16; SCALES] = [600, 400, 60, 20];
-/// The scales whose dispersion each level of the bank is divided by.
-const SCALES_OF: [(usize, usize); LEVELS] = [(2, 3), (1, 2), (0, 1), (0, 1), (0, 1)];
-/// Hours of the horizon over which an error of the baseline adds up, per level.
-const HORIZON: [f32; LEVELS] = [24.0, 6.0, 1.0, 1.0, 1.0];
+/// The scales whose dispersion counts for each speed.
+const SCALES_OF: [(usize, usize); SPEEDS] = [(2, 3), (1, 2), (0, 1)];
+/// Hours of the horizon over which an error of the baseline adds up, per speed.
+const HORIZON: [f32; SPEEDS] = [24.0, 6.0, 1.0];
 
 /// What was seen and expected in a window that is open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -90,14 +91,15 @@ impl Dispersion {
             for c in 0..CHANNELS {
                 let (x, m) = (window.x[c], window.m[c]);
                 let cluster = if scale > 1 { beta[c][2].max(beta[c][1]) } else { beta[c][2] };
-                let mut d = (x - m).min(14.0 * cluster + 2.0 * m);
+                let d = (x - m).min(14.0 * cluster + 2.0 * m);
+                let mut square = d * d;
                 let [squares, expected] = &mut self.sums[scale][c];
-                if closed > 10 {
+                if closed > 10 && d > 0.0 {
                     // One window may not more than triple what is known.
                     let known = *squares / (f32::from(closed.min(MEMORY[scale])) + 3.0);
-                    d = d.min((memory * known.max(1e-12)).sqrt());
+                    square = square.min(memory * known.max(1e-12));
                 }
-                *squares = (*squares * keep + d * d * learning.weight).min(1e30);
+                *squares = (*squares * keep + square * learning.weight).min(1e30);
                 *expected = (*expected * keep + m * learning.weight).min(1e30);
             }
         }
@@ -119,13 +121,13 @@ impl Dispersion {
     /// error of the baseline, `rates` what is expected in this hour.
     pub(crate) fn beta(&self, unit: PerChannel, error: f32, rates: PerChannel) -> Beta {
         let days = f32::from(self.closed[1]) / 24.0;
-        let mut beta = [[0.0; LEVELS]; CHANNELS];
+        let mut beta = [[0.0; SPEEDS]; CHANNELS];
         for c in 0..CHANNELS {
-            for (level, (a, b)) in SCALES_OF.into_iter().enumerate() {
+            for (speed, (a, b)) in SCALES_OF.into_iter().enumerate() {
                 let phi = self.phi(c, a).max(self.phi(c, b));
                 let phi = (phi * days + 6.0 * unit[c] * 0.5) / (days + 0.5);
-                let phi = phi.max(1.2 * unit[c]) + error * rates[c] * HORIZON[level];
-                beta[c][level] = (0.5 * phi).clamp(1e-9, 1e30);
+                let phi = phi.max(1.2 * unit[c]) + error * rates[c] * HORIZON[speed];
+                beta[c][speed] = (0.5 * phi).clamp(1e-9, 1e30);
             }
         }
         beta

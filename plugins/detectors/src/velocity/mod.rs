@@ -4,7 +4,7 @@
 //! This detector learns the baseline that all others use and publishes it as [`Usual`]. It fires on evidence (see
 //! `cusum`), and only where the velocity that people see is also well above the usual.
 
-#![expect(clippy::needless_range_loop, reason = "channels and levels index several arrays at once")]
+#![expect(clippy::needless_range_loop, reason = "lanes index several arrays at once")]
 
 mod baseline;
 mod cusum;
@@ -22,11 +22,11 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use self::baseline::{Baseline, Lesson, PerChannel, Prior};
-use self::cusum::{Bank, Finding, LEVELS};
+use self::cusum::{Bank, Finding};
 use self::dispersion::{Beta, Dispersion, Learning};
 use self::window::Sliding;
 use crate::amount::{at_stake, dollars, narrow};
-use crate::evidence::{Peak, Thresholds, announced, probability};
+use crate::evidence::{Peak, Thresholds, announced, day_of, probability};
 
 /// `[detectors.velocity]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -47,6 +47,8 @@ const LOOP_RATIO: f64 = 2.0;
 const YOUNG_HOURS: f32 = 120.0;
 /// How soon raised evidence is looked at again without a payment.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+/// Payments from which one more hardly moves the cap on amounts: it is then computed with every eighth.
+const CAP_SETTLED: u32 = 100;
 /// How long a suspected level keeps the agent from being learned.
 const SUSPECT_DAYS: i64 = 4;
 
@@ -126,6 +128,8 @@ pub struct State {
     beta: Beta,
     bank: Bank,
     sliding: Sliding,
+    /// Evidence of a sudden rise after the last payment; it only falls until the next one.
+    heat: f32,
     /// Usual daily peaks of the evidence of velocity, and of a lastingly raised level.
     peak: Peak,
     peak_lasting: Peak,
@@ -137,7 +141,7 @@ impl State {
         self.flowed = at;
         self.baseline.begin(hour_of(at));
         self.begun = at.micros().rem_euclid(HOUR) as f32 / HOUR as f32;
-        self.beta = [[3.0; LEVELS], [1e9; LEVELS], [1e9; LEVELS]];
+        self.beta = [[3.0; 3], [1e9; 3], [1e9; 3]];
         self.amount_log = [usd.clamp(1e-7, 1e10).ln(), 1.0];
         if let Some(prior) = prior {
             self.expect(prior);
@@ -151,7 +155,13 @@ impl State {
     }
 
     /// Lets time pass up to `to`, closing quarters and hours on the way.
-    fn advance(&mut self, to: Timestamp, usual: &Usual, prior: Prior) {
+    fn advance(&mut self, to: Timestamp, usual: &Usual, prior: impl FnOnce(&Self) -> Prior) {
+        self.clock = to;
+        if to.micros() < (self.flowed.micros().div_euclid(QUARTER) + 1) * QUARTER {
+            // Nearly always: the quarter goes on.
+            return self.flow(to);
+        }
+        let prior = prior(self);
         if to.micros() - self.flowed.micros() > CATCH_UP {
             self.flowed = Timestamp::from_micros((to.micros() - CATCH_UP).div_euclid(QUARTER) * QUARTER);
             self.baseline.hour = hour_of(self.flowed);
@@ -166,7 +176,6 @@ impl State {
                 self.close_quarter(quarter, frozen, prior);
             }
         }
-        self.clock = to;
     }
 
     fn flow(&mut self, until: Timestamp) {
@@ -240,8 +249,11 @@ impl State {
         let d = (log - *mean).clamp(-4.0 * sd - 0.5, 4.0 * sd + 0.5);
         *mean += gain * d;
         *variance = ((1.0 - gain) * (*variance + gain * d * d)).max(0.02);
-        self.amount_cap =
-            if self.payments > 20 { (*mean + 3.0 * variance.sqrt()).min(80.0).exp() } else { f32::MAX };
+        if self.payments <= 20 {
+            self.amount_cap = f32::MAX;
+        } else if self.payments <= CAP_SETTLED || self.payments.is_multiple_of(8) {
+            self.amount_cap = (*mean + 3.0 * variance.sqrt()).min(80.0).exp();
+        }
     }
 
     /// Publishes what changes by the hour.
@@ -260,19 +272,19 @@ impl State {
     }
 
     /// Publishes what changes by the payment.
-    fn publish(&self, usual: &mut Usual, best: Finding, drift: Finding, seeded: bool) {
+    fn publish(&self, usual: &mut Usual, sudden: f32, lasting: f32, warm: bool) {
         let (drift_since, drift_excess) = self.bank.run(0);
         usual.payments = self.payments;
         usual.amount_cap = self.amount_cap;
         usual.amount_log_mean = self.amount_log[0];
         usual.amount_log_sd = self.amount_log[1].sqrt();
-        usual.drift_nats = self.peak_lasting.beyond(drift.nats);
-        usual.drift_since = if drift.nats > 0.0 { drift_since } else { Timestamp::EPOCH };
+        usual.drift_nats = self.peak_lasting.beyond(lasting);
+        usual.drift_since = if lasting > 0.0 { drift_since } else { Timestamp::EPOCH };
         usual.drift_excess = drift_excess;
-        usual.warm = self.warm(seeded);
-        if usual.warm {
-            usual.report(self.clock, best.nats);
-            usual.report_lasting(self.clock, drift.nats);
+        usual.warm = warm;
+        if warm {
+            usual.report(self.clock, sudden);
+            usual.report_lasting(self.clock, lasting);
         }
     }
 }
@@ -317,6 +329,17 @@ impl Detector for Velocity {
         Scope { agents: true, teams: self.config.teams, fleet: self.config.fleet }
     }
 
+    fn touch(&self, state: &State) -> u32 {
+        let words = [
+            state.payments,
+            state.heat.to_bits(),
+            state.beta[2][2].to_bits(),
+            state.baseline.rates[0].to_bits(),
+            state.dispersion.open[0].x[0].to_bits(),
+        ];
+        words.into_iter().fold(state.bank.touch() ^ state.sliding.touch(), |all, word| all ^ word)
+    }
+
     fn observe(&self, cx: &mut Context<'_, ()>, state: &mut State, seen: &Observation<'_>) {
         let payments = seen.booking.purchases as f32;
         let usd = dollars(seen.booking.committed);
@@ -330,8 +353,7 @@ impl Detector for Velocity {
             let prior = seeded.then(|| self.prior(cx.profile, state));
             state.begin(seen.at, usd, prior);
         } else if seen.at > state.clock {
-            let prior = self.prior(cx.profile, state);
-            state.advance(seen.at, cx.usual, prior);
+            state.advance(seen.at, cx.usual, |state| self.prior(cx.profile, state));
         }
         if payments > 0.0 {
             state.payments = state.payments.saturating_add(1);
@@ -355,15 +377,16 @@ impl Detector for Velocity {
         if payments > 0.0 {
             state.learn_amount(usd);
         }
-        let best = state.bank.best(&state.beta, 1..LEVELS);
-        let drift = state.bank.best(&state.beta, 0..1);
-        state.peak.see(best.nats, seen.at);
-        state.peak_lasting.see(drift.nats, seen.at);
+        let (sudden, lasting) = state.bank.strengths(&state.beta);
+        state.heat = sudden;
+        let day = day_of(seen.at);
+        state.peak.see(sudden, day);
+        state.peak_lasting.see(lasting, day);
         if state.baseline.hour != hour {
             state.publish_hour(cx.usual);
         }
-        state.publish(cx.usual, best, drift, seeded);
-        if f64::from(best.nats) >= self.config.evidence.close {
+        state.publish(cx.usual, sudden, lasting, state.warm(seeded));
+        if f64::from(sudden) >= self.config.evidence.close {
             cx.wake_by(cx.now.after(LOOK_AGAIN));
         }
     }
@@ -374,14 +397,17 @@ impl Detector for Velocity {
         }
         let hours = silence(state.clock, cx.now);
         let bank = state.bank.after_silence(hours, state.baseline.rates);
-        let best = bank.best(&state.beta, 1..LEVELS);
-        let drift = bank.best(&state.beta, 0..1);
-        cx.usual.drift_nats = state.peak_lasting.beyond(drift.nats);
+        let (sudden, lasting) = bank.strengths(&state.beta);
+        cx.usual.drift_nats = state.peak_lasting.beyond(lasting);
         let unit = 6.0 * cx.usual.dispersion_day;
         cx.usual.usd_per_day = state.baseline.mean()[2] * 24.0 * state.baseline.recent_ratio(unit, hours);
-        if f64::from(best.nats.max(drift.nats)) >= self.config.evidence.close {
+        if f64::from(sudden.max(lasting)) >= self.config.evidence.close {
             cx.wake_by(cx.now.after(LOOK_AGAIN));
         }
+    }
+
+    fn quiet(&self, view: &View<'_, ()>, state: &State) -> bool {
+        self.config.evidence.quiet(state.heat.max(view.usual.loop_nats))
     }
 
     fn signals(&self, view: &View<'_, ()>, state: &State, signals: &mut Vec<Signal>) {
@@ -390,9 +416,9 @@ impl Detector for Velocity {
         }
         let hours = silence(state.clock, view.now);
         let best = if hours > 0.02 {
-            state.bank.after_silence(hours, state.baseline.rates).best(&state.beta, 1..LEVELS)
+            state.bank.after_silence(hours, state.baseline.rates).sudden(&state.beta)
         } else {
-            state.bank.best(&state.beta, 1..LEVELS)
+            state.bank.sudden(&state.beta)
         };
         signals.push(self.signal(view, state, best));
     }

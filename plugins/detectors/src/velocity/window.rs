@@ -11,6 +11,8 @@ const SLOTS: usize = 15;
 pub(crate) struct Sliding {
     /// The newest part, counted in parts since the epoch.
     newest: i64,
+    /// Dollars and payments in all parts: it is asked for with every payment.
+    sums: (f32, f32),
     /// Dollars by part, modulo fifteen.
     usd: [f32; SLOTS],
     /// Payments by part.
@@ -18,38 +20,55 @@ pub(crate) struct Sliding {
 }
 
 impl Sliding {
+    /// Reads a word of every cache line.
+    pub(crate) fn touch(&self) -> u32 {
+        self.sums.0.to_bits() ^ self.usd[SLOTS - 1].to_bits() ^ self.payments[SLOTS - 1].to_bits()
+    }
+
     /// Adds a payment; one that is older than the window is not part of it.
     pub(crate) fn add(&mut self, at: Timestamp, part_micros: i64, payments: f32, usd: f32) {
-        let part = at.micros().div_euclid(part_micros.max(1));
+        let part = self.part(at, part_micros);
         if part > self.newest {
             for passed in 0..(part - self.newest).min(SLOTS as i64) {
                 let slot = Self::slot(part - passed);
                 (self.usd[slot], self.payments[slot]) = (0.0, 0.0);
             }
             self.newest = part;
+            // Added up anew each time, so that rounding errors do not outlive the window.
+            self.sums = (self.usd.iter().sum(), self.payments.iter().sum());
         }
         if self.newest - part < SLOTS as i64 {
             let slot = Self::slot(part);
             self.usd[slot] += usd;
             self.payments[slot] += payments;
+            self.sums = (self.sums.0 + usd, self.sums.1 + payments);
         }
     }
 
     /// Dollars and payments in the window that ends at `now`.
     pub(crate) fn sum(&self, now: Timestamp, part_micros: i64) -> (f32, f32) {
-        let end = now.micros().div_euclid(part_micros.max(1)).max(self.newest);
-        let passed = end - self.newest;
-        let (mut usd, mut payments) = (0.0, 0.0);
-        if passed == 0 {
-            (usd, payments) = (self.usd.iter().sum::<f32>(), self.payments.iter().sum::<f32>());
-            return (usd.max(0.0), payments.max(0.0));
-        }
-        for back in 0..(SLOTS as i64 - passed).max(0) {
-            let slot = Self::slot(self.newest - back);
-            usd += self.usd[slot];
-            payments += self.payments[slot];
+        let passed = self.part(now, part_micros) - self.newest;
+        let (mut usd, mut payments) = self.sums;
+        if passed > 0 {
+            (usd, payments) = (0.0, 0.0);
+            for back in 0..(SLOTS as i64 - passed).max(0) {
+                let slot = Self::slot(self.newest - back);
+                usd += self.usd[slot];
+                payments += self.payments[slot];
+            }
         }
         (usd.max(0.0), payments.max(0.0))
+    }
+
+    /// The part that holds `at`; mostly the newest, which takes no division to see.
+    fn part(&self, at: Timestamp, part_micros: i64) -> i64 {
+        let start = self.newest.saturating_mul(part_micros);
+        let into = at.micros().saturating_sub(start);
+        if (0..part_micros).contains(&into) {
+            self.newest
+        } else {
+            at.micros().div_euclid(part_micros.max(1))
+        }
     }
 
     fn slot(part: i64) -> usize {
