@@ -106,7 +106,10 @@ impl Engine {
                     payments.iter().filter_map(|admitted| admitted.payment.agent.as_ref()).for_each(&mut ask);
                 }
                 Record::Tasks { tasks, .. } => tasks.iter().for_each(|(agent, _)| ask(agent)),
-                Record::Tick { .. } | Record::Generation { .. } | Record::Action { .. } => {}
+                Record::Tick { .. }
+                | Record::Generation { .. }
+                | Record::Action { .. }
+                | Record::Condition { .. } => {}
             }
         }
         missing.sort_unstable();

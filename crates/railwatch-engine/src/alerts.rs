@@ -1,26 +1,26 @@
-//! The life of alerts, per subject: opened by a trigger that fires, held, acknowledged, resolved by quiet, and told to
-//! people as incidents.
+//! The life of alerts, per subject: opened by a trigger that fires, held, silenced, escalated, acknowledged, resolved by
+//! quiet, and told to people as incidents.
 //!
 //! Invariant: identical triggers at identical event positions give identical alert ids, whatever the batches were.
 
-use std::hash::{Hash, Hasher};
+mod episode;
+mod hush;
+
 use std::time::Duration;
 
 use railwatch_model::{
-    Alert, AlertId, AlertState, Contribution, IncidentId, Notice, NoticeId, Occasion, Payment, Severity,
+    Alert, AlertState, Contribution, Facts, IncidentId, Notice, NoticeId, Occasion, Payment, Severity,
     Signal, SmolStr, Subject, Timestamp, Trigger, Usd,
 };
+use railwatch_plugin::detector::Profile;
 use serde::{Deserialize, Serialize};
-use siphasher::sip128::{Hasher128, SipHasher24};
 use smol_str::format_smolstr;
 
-use crate::effects::{Effects, ShadowFiring};
+use self::episode::Episode;
+use self::hush::Hush;
+pub(crate) use self::hush::{Hushes, Inhibitors};
+use crate::effects::Effects;
 use crate::settings::Settings;
-
-/// Payments that an alert names.
-const PAYMENTS_MAX: usize = 10;
-/// An open alert whose numbers merely move is written to the store this often.
-const REFRESH_EVERY: Duration = Duration::from_secs(60);
 
 /// How a trigger stands at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +52,18 @@ pub(crate) struct Moment<'a> {
     pub(crate) seq: u64,
     pub(crate) generation: u64,
     pub(crate) settings: &'a Settings,
-    pub(crate) subject: &'a Subject,
+    pub(crate) whom: Whom<'a>,
+    pub(crate) hushes: Hushes<'a>,
     pub(crate) payment: Option<(&'a Payment, Usd)>,
     pub(crate) score: f64,
     pub(crate) contributions: &'a [Contribution],
+}
+
+/// Whom a book is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whom<'a> {
+    pub(crate) subject: &'a Subject,
+    pub(crate) profile: &'a Profile,
 }
 
 /// A subject's episodes and its incident.
@@ -66,25 +74,33 @@ pub(crate) struct Book {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Episode {
-    alert: Alert,
-    hold: Duration,
-    clear_after: Duration,
-    shadow: bool,
-    quiet_since: Option<Timestamp>,
-    written_at: Timestamp,
-    /// The size of each payment in `alert.payments`.
-    sizes: Vec<Usd>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Incident {
     id: IncidentId,
+    /// It was told, was over, and began again.
+    reopened: bool,
     acknowledged_by: Option<SmolStr>,
-    told_severity: Severity,
-    told_triggers: u32,
-    told_at: Timestamp,
+    /// `None` while nobody has been told.
+    told: Option<Told>,
     n_notices: u32,
+    /// The escalations that it has gone through.
+    escalated: Vec<SmolStr>,
+    hush: Option<Hush>,
+}
+
+/// What people know of an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Told {
+    first_at: Timestamp,
+    at: Timestamp,
+    severity: Severity,
+    triggers: u32,
+}
+
+/// Something that people must be told now.
+struct Due {
+    occasion: Occasion,
+    severity: Severity,
+    escalation: Option<SmolStr>,
 }
 
 impl Book {
@@ -103,8 +119,19 @@ impl Book {
         self.episodes.iter().filter(|episode| episode.is_told()).map(|episode| &episode.alert)
     }
 
+    /// The alerts of an incident, open or not.
+    pub(crate) fn of<'a>(&'a self, incident: &'a IncidentId) -> impl Iterator<Item = &'a Alert> {
+        let alerts = self.episodes.iter().filter(|episode| episode.is_public());
+        alerts.map(|episode| &episode.alert).filter(move |alert| alert.incident == *incident)
+    }
+
+    /// What matchers ask about the open alerts.
+    pub(crate) fn facts(&self, whom: Whom<'_>) -> Facts {
+        Facts::new(whom.subject, whom.profile.team.as_ref(), &whom.profile.labels).with(self.open())
+    }
+
     /// When this book must be looked at again even if nothing happens.
-    pub(crate) fn deadline(&self, settings: &Settings) -> Timestamp {
+    pub(crate) fn deadline(&self, settings: &Settings, now: Timestamp) -> Timestamp {
         let mut deadline = Timestamp::MAX;
         for episode in &self.episodes {
             let next = match (episode.alert.state, episode.quiet_since) {
@@ -117,19 +144,15 @@ impl Book {
             };
             deadline = deadline.min(next);
         }
-        if let Some(incident) = &self.incident {
-            if incident.acknowledged_by.is_none() {
-                deadline = deadline.min(incident.told_at.after(settings.remind_every));
-            }
-            if self.n_told() > incident.told_triggers {
-                deadline = deadline.min(incident.told_at.after(settings.group_interval));
-            }
-        }
-        deadline
+        self.incident.iter().fold(deadline, |deadline, incident| {
+            deadline.min(incident.deadline(settings, now, self.n_open()))
+        })
     }
 
     /// Takes all triggers' words at one moment into account.
     pub(crate) fn update(&mut self, moment: &Moment<'_>, opinions: &[Opinion<'_>], effects: &mut Effects) {
+        let grace = moment.settings.reopen_within;
+        self.forget(moment.now, grace);
         for episode in &mut self.episodes {
             if !opinions.iter().any(|opinion| opinion.trigger == episode.alert.trigger) {
                 episode.quiet(moment, effects);
@@ -138,18 +161,22 @@ impl Book {
         for opinion in opinions {
             self.hear(moment, opinion, effects);
         }
-        let grace = moment.settings.reopen_within;
-        self.episodes.retain(|episode| {
-            episode.alert.state != AlertState::Resolved || moment.now.since(episode.alert.updated_at) < grace
-        });
+        self.forget(moment.now, grace);
         self.tell(moment, effects);
+    }
+
+    /// Drops what was resolved so long ago that it would not be the same incident again.
+    fn forget(&mut self, now: Timestamp, grace: Duration) {
+        self.episodes.retain(|episode| {
+            episode.alert.state != AlertState::Resolved || now.since(episode.alert.updated_at) < grace
+        });
     }
 
     fn hear(&mut self, moment: &Moment<'_>, opinion: &Opinion<'_>, effects: &mut Effects) {
         let known = self.episodes.iter_mut().find(|episode| episode.alert.trigger == opinion.trigger);
         if let Some(episode) = known {
             if let Some(incident) = &self.incident
-                && episode.alert.state == AlertState::Resolved
+                && episode.may_reopen()
             {
                 // Should it fire again, it joins what is open now.
                 episode.alert.incident = incident.id.clone();
@@ -163,79 +190,142 @@ impl Book {
         }
     }
 
-    /// Decides whether people must be told something now.
+    /// Decides what people must be told now, and tells it unless something hushes it. That it is over is always told
+    /// to those who know of it.
     fn tell(&mut self, moment: &Moment<'_>, effects: &mut Effects) {
-        let n_told = self.n_told();
-        let severity = self.open().map(|alert| alert.severity).max();
-        let (occasion, severity) = match (&self.incident, severity) {
-            (None, None) => return,
-            (None, Some(severity)) => (Occasion::Opened, severity),
-            (Some(incident), None) => (Occasion::Resolved, incident.told_severity),
-            (Some(incident), Some(severity)) => {
-                let waited = moment.now.since(incident.told_at);
-                let joined = n_told > incident.told_triggers && waited >= moment.settings.group_interval;
-                if severity > incident.told_severity || joined {
-                    (Occasion::Worsened, severity)
-                } else if incident.acknowledged_by.is_none() && waited >= moment.settings.remind_every {
-                    (Occasion::Reminded, severity)
-                } else {
-                    return;
-                }
+        self.begin_incident();
+        self.hush(moment, effects);
+        while let Some(due) = self.due(moment) {
+            let is_hushed = self.incident.as_ref().is_some_and(|incident| incident.hush.is_some());
+            if is_hushed && due.occasion != Occasion::Resolved {
+                return;
             }
-        };
-        self.notify(moment.now, moment.subject, occasion, severity, effects);
+            self.notify(moment.now, moment.whom, due, effects);
+        }
     }
 
-    fn notify(
-        &mut self,
+    /// Open alerts without an incident are a new one, or continue the one that they belonged to.
+    fn begin_incident(&mut self) {
+        let newest = self.episodes.iter().rev().find(|episode| episode.is_told());
+        if let Some(episode) = newest
+            && self.incident.is_none()
+        {
+            self.incident = Some(Incident {
+                id: episode.alert.incident.clone(),
+                reopened: episode.told,
+                acknowledged_by: None,
+                told: None,
+                n_notices: 0,
+                escalated: Vec::new(),
+                hush: None,
+            });
+        }
+    }
+
+    /// Finds out whether something hushes the incident now, and marks its alerts when that changes.
+    fn hush(&mut self, moment: &Moment<'_>, effects: &mut Effects) {
+        let facts = (!moment.hushes.is_empty()).then(|| self.facts(moment.whom));
+        let hush = facts.and_then(|facts| moment.hushes.check(moment.whom.subject, &facts, moment.now));
+        let Some(incident) = &mut self.incident else { return };
+        let by = hush.as_ref().map(|hush| hush.by.clone());
+        incident.hush = hush;
+        for episode in self.episodes.iter_mut().filter(|episode| episode.is_told()) {
+            if episode.alert.silenced_by != by {
+                episode.alert.silenced_by.clone_from(&by);
+                episode.write(moment.now, effects);
+            }
+        }
+    }
+
+    fn due(&self, moment: &Moment<'_>) -> Option<Due> {
+        let incident = self.incident.as_ref()?;
+        let due = |occasion, severity| Some(Due { occasion, severity, escalation: None });
+        let Some(severity) = self.open().map(|alert| alert.severity).max() else {
+            return due(Occasion::Resolved, incident.told.map_or(Severity::Info, |told| told.severity));
+        };
+        let Some(told) = incident.told else {
+            return due(if incident.reopened { Occasion::Reopened } else { Occasion::Opened }, severity);
+        };
+        let waited = moment.now.since(told.at);
+        let joined = self.n_open() > told.triggers && waited >= moment.settings.group_interval;
+        if severity > told.severity || joined {
+            return due(Occasion::Worsened, severity);
+        }
+        if incident.acknowledged_by.is_some() {
+            return None;
+        }
+        if let Some(name) = self.escalation(moment, incident, told) {
+            return Some(Due { occasion: Occasion::Escalated, severity, escalation: Some(name) });
+        }
+        if waited >= moment.settings.remind_every { due(Occasion::Reminded, severity) } else { None }
+    }
+
+    /// The next escalation whose time has come.
+    fn escalation(&self, moment: &Moment<'_>, incident: &Incident, told: Told) -> Option<SmolStr> {
+        let waited = moment.now.since(told.first_at);
+        let mut ripe = moment
+            .settings
+            .escalations
+            .iter()
+            .filter(|escalation| waited >= escalation.after && !incident.escalated.contains(&escalation.name))
+            .peekable();
+        ripe.peek()?;
+        let facts = self.facts(moment.whom);
+        ripe.find(|escalation| escalation.matcher.accepts(&facts)).map(|escalation| escalation.name.clone())
+    }
+
+    fn notify(&mut self, now: Timestamp, whom: Whom<'_>, due: Due, effects: &mut Effects) {
+        let Due { occasion, severity, escalation } = due;
+        let n_open = self.n_open();
+        let Some(mut incident) = self.incident.take() else { return };
+        let is_over = occasion == Occasion::Resolved;
+        // Who was never told that it began need not hear that it is over.
+        let is_news = incident.told.is_some() || matches!(occasion, Occasion::Opened | Occasion::Reopened);
+        if is_news {
+            incident.n_notices += 1;
+            incident.escalated.extend(escalation);
+            let told = incident.told.get_or_insert(Told { first_at: now, at: now, severity, triggers: 0 });
+            told.at = now;
+            told.severity = told.severity.max(severity);
+            told.triggers = told.triggers.max(n_open);
+            effects.notices.push(self.notice(now, whom, occasion, severity, &incident));
+        }
+        let told = self.episodes.iter_mut().filter(|episode| episode.alert.incident == incident.id);
+        told.for_each(|episode| episode.told |= is_news);
+        if !is_over {
+            self.incident = Some(incident);
+        }
+    }
+
+    fn notice(
+        &self,
         now: Timestamp,
-        subject: &Subject,
+        whom: Whom<'_>,
         occasion: Occasion,
         severity: Severity,
-        effects: &mut Effects,
-    ) {
-        let n_told = self.n_told();
-        let newest = self.episodes.iter().rev().find(|episode| episode.is_told());
-        let newest = newest.map(|episode| &episode.alert.incident);
-        let Some(id) = self.incident().or(newest).cloned() else { return };
-        let mut alerts: Vec<Alert> = self
-            .episodes
-            .iter()
-            .filter(|episode| episode.is_public() && episode.alert.incident == id)
-            .map(|episode| episode.alert.clone())
-            .collect();
+        incident: &Incident,
+    ) -> Notice {
+        let id = &incident.id;
+        let mut alerts: Vec<Alert> = self.of(id).cloned().collect();
         alerts.sort_by(|a, b| strength(b).total_cmp(&strength(a)).then_with(|| a.id.cmp(&b.id)));
-        let headline = alerts.first().map(|alert| alert.summary.clone()).unwrap_or_default();
-        let incident = self.incident.get_or_insert_with(|| Incident {
-            id: id.clone(),
-            acknowledged_by: None,
-            told_severity: severity,
-            told_triggers: 0,
-            told_at: now,
-            n_notices: 0,
-        });
-        incident.n_notices += 1;
-        incident.told_at = now;
-        incident.told_severity = severity.max(incident.told_severity);
-        incident.told_triggers = n_told.max(incident.told_triggers);
-        let n = incident.n_notices;
-        if occasion == Occasion::Resolved {
-            self.incident = None;
-        }
-        effects.notices.push(Notice {
-            id: NoticeId(format_smolstr!("{id}-{n}-{}", now.secs())),
-            incident: id,
+        Notice {
+            id: NoticeId(format_smolstr!("{id}-{}-{}", incident.n_notices, now.secs())),
+            incident: id.clone(),
             occasion,
-            subject: subject.clone(),
+            subject: whom.subject.clone(),
+            team: whom.profile.team.clone(),
+            labels: whom.profile.labels.clone(),
+            escalations: incident.escalated.clone(),
             severity,
-            headline,
+            headline: alerts.first().map(|alert| alert.summary.clone()).unwrap_or_default(),
             alerts,
             at: now,
             link: None,
-        });
+            may_repeat: false,
+        }
     }
 
-    fn n_told(&self) -> u32 {
+    fn n_open(&self) -> u32 {
         u32::try_from(self.open().count()).unwrap_or(u32::MAX)
     }
 
@@ -243,7 +333,7 @@ impl Book {
     pub(crate) fn acknowledge(
         &mut self,
         now: Timestamp,
-        subject: &Subject,
+        whom: Whom<'_>,
         by: &SmolStr,
         note: Option<&SmolStr>,
         effects: &mut Effects,
@@ -253,185 +343,57 @@ impl Book {
             return;
         }
         incident.acknowledged_by = Some(by.clone());
-        let severity = incident.told_severity;
+        let severity = incident.told.map_or(Severity::Info, |told| told.severity);
         for episode in self.episodes.iter_mut().filter(|episode| episode.is_told()) {
             episode.alert.state = AlertState::Acknowledged;
             episode.alert.acknowledged_by = Some(by.clone());
             episode.alert.note = note.cloned().or(episode.alert.note.take());
             episode.write(now, effects);
         }
-        self.notify(now, subject, Occasion::Acknowledged, severity, effects);
+        let due = Due { occasion: Occasion::Acknowledged, severity, escalation: None };
+        self.notify(now, whom, due, effects);
     }
 
-    /// A person closes the incident. It opens anew if its triggers go on firing after the grace period.
+    /// A person closes the incident. While its triggers go on firing it stays closed until the grace period is over;
+    /// when they fire again after quiet, it opens again.
     pub(crate) fn resolve(
         &mut self,
         now: Timestamp,
-        subject: &Subject,
+        whom: Whom<'_>,
         by: &SmolStr,
         note: Option<&SmolStr>,
         effects: &mut Effects,
     ) {
         let Some(incident) = &self.incident else { return };
-        let severity = incident.told_severity;
+        let severity = incident.told.map_or(Severity::Info, |told| told.severity);
         for episode in self.episodes.iter_mut().filter(|episode| episode.is_told()) {
             episode.alert.note = note.cloned().or(episode.alert.note.take());
             episode.alert.acknowledged_by.get_or_insert_with(|| by.clone());
-            episode.resolve(now, effects);
+            episode.close(now, effects);
         }
-        self.notify(now, subject, Occasion::Resolved, severity, effects);
+        let due = Due { occasion: Occasion::Resolved, severity, escalation: None };
+        self.notify(now, whom, due, effects);
     }
 }
 
-impl Episode {
-    fn open(moment: &Moment<'_>, opinion: &Opinion<'_>, incident: Option<IncidentId>) -> Self {
-        let id = AlertId(format_smolstr!("a-{}", name(moment, Some(&opinion.trigger))));
-        let incident = incident.unwrap_or_else(|| IncidentId(format_smolstr!("i-{}", name(moment, None))));
-        let onset_at = match opinion.hold {
-            Duration::ZERO => opinion.signal.and_then(|signal| signal.since).unwrap_or(moment.at),
-            _ => moment.at,
-        };
-        let mut episode = Self {
-            alert: Alert {
-                id,
-                incident,
-                subject: moment.subject.clone(),
-                trigger: opinion.trigger.clone(),
-                state: AlertState::Pending,
-                severity: opinion.severity,
-                summary: opinion.summary.clone(),
-                signal: opinion.signal.cloned(),
-                score: moment.score,
-                contributions: moment.contributions.to_vec(),
-                spent_since_onset: Usd::ZERO,
-                payments: Vec::new(),
-                onset_at,
-                opened_at: moment.now,
-                updated_at: moment.now,
-                resolved_at: None,
-                acknowledged_by: None,
-                note: None,
-                generation: moment.generation,
-                opened_seq: moment.seq,
-            },
-            hold: opinion.hold,
-            clear_after: opinion.clear_after,
-            shadow: opinion.shadow,
-            quiet_since: None,
-            written_at: moment.now,
-            sizes: Vec::new(),
-        };
-        episode.count(moment);
-        // The payment in hand is part of the signal's excess already.
-        let excess = opinion.signal.map_or(Usd::ZERO, |signal| signal.excess);
-        episode.alert.spent_since_onset = excess.max(episode.alert.spent_since_onset);
-        episode
-    }
-
-    /// True if people have been or may be told about it: not pending, not a shadow.
-    fn is_public(&self) -> bool {
-        !self.shadow && self.alert.state != AlertState::Pending
-    }
-
-    /// True if it is open and told.
-    fn is_told(&self) -> bool {
-        self.is_public() && self.alert.state != AlertState::Resolved
-    }
-
-    fn hear(&mut self, moment: &Moment<'_>, opinion: &Opinion<'_>, effects: &mut Effects) {
-        self.shadow = opinion.shadow;
-        (self.hold, self.clear_after) = (opinion.hold, opinion.clear_after);
-        if self.alert.state == AlertState::Resolved {
-            if opinion.level != Level::Firing {
-                return;
-            }
-            self.alert.state = AlertState::Firing;
-            self.alert.resolved_at = None;
-            self.alert.acknowledged_by = None;
+impl Incident {
+    fn deadline(&self, settings: &Settings, now: Timestamp, n_open: u32) -> Timestamp {
+        if let Some(hush) = &self.hush {
+            return hush.until;
         }
-        self.quiet_since = None;
-        self.count(moment);
-        let rises = opinion.severity > self.alert.severity;
-        self.alert.severity = self.alert.severity.max(opinion.severity);
-        let ripe = self.ripen(moment, effects);
-        if opinion.level == Level::Firing {
-            self.alert.summary.clone_from(&opinion.summary);
-            self.alert.signal = opinion.signal.cloned();
-            self.alert.score = moment.score;
-            self.alert.contributions = moment.contributions.to_vec();
+        let Some(told) = self.told else { return Timestamp::MAX };
+        let mut deadline = Timestamp::MAX;
+        if n_open > told.triggers {
+            deadline = told.at.after(settings.group_interval);
         }
-        if !ripe && self.is_public() && (rises || moment.now.since(self.written_at) >= REFRESH_EVERY) {
-            self.write(moment.now, effects);
+        if self.acknowledged_by.is_none() {
+            deadline = deadline.min(told.at.after(settings.remind_every));
+            // An escalation whose time has passed waits for the incident to match it, which no clock brings about.
+            let escalations =
+                settings.escalations.iter().map(|escalation| told.first_at.after(escalation.after));
+            deadline = escalations.filter(|at| *at > now).fold(deadline, Timestamp::min);
         }
-    }
-
-    /// Adds the payment in hand to what was spent since the onset.
-    fn count(&mut self, moment: &Moment<'_>) {
-        let Some((payment, usd)) = moment.payment else { return };
-        self.alert.spent_since_onset = self.alert.spent_since_onset.plus(usd);
-        let place = self.sizes.partition_point(|size| *size >= usd);
-        if usd > Usd::ZERO && place < PAYMENTS_MAX {
-            self.sizes.insert(place, usd);
-            self.alert.payments.insert(place, format_smolstr!("{}/{}", payment.rail, payment.id));
-            self.sizes.truncate(PAYMENTS_MAX);
-            self.alert.payments.truncate(PAYMENTS_MAX);
-        }
-    }
-
-    /// Turns a pending alert into a firing one when it has been held for long enough.
-    fn ripen(&mut self, moment: &Moment<'_>, effects: &mut Effects) -> bool {
-        let held = moment.at.max(moment.now).since(self.alert.onset_at) >= self.hold;
-        if self.alert.state != AlertState::Pending || !held {
-            return false;
-        }
-        self.alert.state = AlertState::Firing;
-        self.alert.opened_at = moment.now;
-        if self.shadow {
-            let (rule, subject) = (self.alert.trigger.clone(), self.alert.subject.clone());
-            effects.shadow.push(ShadowFiring {
-                rule,
-                subject,
-                at: moment.now,
-                why: self.alert.summary.clone(),
-            });
-        } else {
-            self.write(moment.now, effects);
-        }
-        true
-    }
-
-    fn quiet(&mut self, moment: &Moment<'_>, effects: &mut Effects) {
-        match self.alert.state {
-            // A condition that ended before its hold time was over never was an alert.
-            AlertState::Pending => {
-                self.alert.state = AlertState::Resolved;
-                self.alert.updated_at = Timestamp::EPOCH;
-            }
-            AlertState::Resolved => {}
-            AlertState::Firing | AlertState::Acknowledged => {
-                let since = *self.quiet_since.get_or_insert(moment.now);
-                if moment.now.since(since) >= self.clear_after {
-                    self.resolve(moment.now, effects);
-                }
-            }
-        }
-    }
-
-    fn resolve(&mut self, now: Timestamp, effects: &mut Effects) {
-        self.alert.state = AlertState::Resolved;
-        self.alert.resolved_at = Some(now);
-        self.quiet_since = None;
-        if self.shadow {
-            self.alert.updated_at = now;
-        } else {
-            self.write(now, effects);
-        }
-    }
-
-    fn write(&mut self, now: Timestamp, effects: &mut Effects) {
-        self.alert.updated_at = now;
-        self.written_at = now;
-        effects.alerts.push(self.alert.clone());
+        deadline
     }
 }
 
@@ -439,18 +401,4 @@ impl Episode {
 fn strength(alert: &Alert) -> f64 {
     let probability = alert.signal.as_ref().map_or(0.5, |signal| signal.probability);
     f64::from(alert.severity as u8) + probability
-}
-
-/// A name from what opened the episode: the subject, the trigger, and the payment or time.
-fn name(moment: &Moment<'_>, trigger: Option<&Trigger>) -> SmolStr {
-    let mut hasher = SipHasher24::new();
-    moment.subject.hash(&mut hasher);
-    trigger.hash(&mut hasher);
-    match moment.payment {
-        Some((payment, _)) => (&payment.rail, &payment.id, payment.kind, payment.status).hash(&mut hasher),
-        None => moment.now.hash(&mut hasher),
-    }
-    hasher.write_u8(0);
-    let hash = hasher.finish128();
-    format_smolstr!("{:016x}{:04x}", hash.h1, hash.h2 & 0xffff)
 }

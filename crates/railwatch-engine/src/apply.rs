@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use railwatch_model::{
-    Action, Admitted, AgentId, Contribution, Payment, Record, Seq, Signal, SignalKind, SmolStr, Status,
-    Subject, TaskReport, Timestamp, Trigger, Unit, Usd, Verdict,
+    Admitted, AgentId, Contribution, Payment, Record, Seq, Signal, SignalKind, SmolStr, Status, Subject,
+    TaskReport, Timestamp, Trigger, Unit, Usd, Verdict,
 };
 use railwatch_plugin::column::{Look, Row as ColumnRow};
-use railwatch_plugin::detector::{Announcement, Booking, Observation, Scope};
+use railwatch_plugin::detector::{Booking, Observation, Scope};
 use railwatch_plugin::history::HistoryView;
 use railwatch_plugin::rules::{Firing, RuleState};
 use railwatch_plugin::score::{Case, Score};
 
-use crate::alerts::{Level, Moment, Opinion};
+use crate::actions::conditions;
+use crate::alerts::{Hushes, Level, Moment, Opinion, Whom};
 use crate::effects::Effects;
 use crate::engine::Engine;
 use crate::history::History;
@@ -53,6 +54,10 @@ impl Engine {
                 self.now = self.now.max(*now);
                 self.act(by, action, effects);
             }
+            Record::Condition { now, condition } => {
+                self.now = self.now.max(*now);
+                self.report(seq, condition, effects);
+            }
         }
     }
 
@@ -75,7 +80,10 @@ impl Engine {
                     self.seen.put(key, agent, Status::Confirmed, 0);
                 }
             }
-            Record::Tick { .. } | Record::Generation { .. } | Record::Action { .. } => {}
+            Record::Tick { .. }
+            | Record::Generation { .. }
+            | Record::Action { .. }
+            | Record::Condition { .. } => {}
         }
     }
 
@@ -183,6 +191,7 @@ impl Engine {
     /// Wakes the subjects whose time has come.
     fn tick(&mut self, seq: Seq, effects: &mut Effects) {
         let now = self.now;
+        self.end_silences(|silence| now >= silence.until);
         for slot in self.subjects.due(now) {
             self.save_early(slot);
             self.subjects.touch(slot);
@@ -216,7 +225,7 @@ impl Engine {
     }
 
     /// Collects a subject's signals, scores them, asks the rules, and lets the alerts live on.
-    fn evaluate(
+    pub(crate) fn evaluate(
         &mut self,
         slot: usize,
         seq: Seq,
@@ -268,6 +277,7 @@ impl Engine {
         }
         let opinions = opinions(self, row, &scratch.signals, &scratch.firings, at);
         let (settings, now, generation) = (&self.settings, self.now, self.generation);
+        let hushes = Hushes { silences: &self.silences, settings, inhibitors: &self.inhibitors };
         let Some(row) = self.subjects.row_mut(slot) else { return };
         row.kept.score = score.value;
         if is_agent {
@@ -282,21 +292,22 @@ impl Engine {
                 seq,
                 generation,
                 settings,
-                subject: &row.subject,
+                whom: Whom { subject: &row.subject, profile: &row.profile },
+                hushes,
                 payment: in_hand.map(|(payment, booking)| (payment, booking.committed)),
                 score: score.value,
                 contributions: &score.contributions,
             };
             book.update(&moment, &opinions, effects);
             let after = book.incident().cloned();
-            let wake_at = row.kept.wake_at.min(book.deadline(settings));
+            let wake_at = row.kept.wake_at.min(book.deadline(settings, now));
             if book.is_empty() {
                 row.kept.book = None;
             }
             self.subjects.wake(slot, wake_at);
+            drop(opinions);
             self.index_incident(slot, before, after);
         }
-        drop(opinions);
         self.scratch = scratch;
     }
 
@@ -346,72 +357,6 @@ impl Engine {
         }
         Some(review)
     }
-
-    fn act(&mut self, by: &SmolStr, action: &Action, effects: &mut Effects) {
-        match action {
-            Action::Acknowledge { incident, note } => {
-                let Some(slot) = self.incidents.get(incident).copied() else { return };
-                self.save_early(slot);
-                self.subjects.touch(slot);
-                let now = self.now;
-                let Some(row) = self.subjects.row_mut(slot) else { return };
-                if let Some(book) = &mut row.kept.book {
-                    book.acknowledge(now, &row.subject, by, note.as_ref(), effects);
-                }
-            }
-            Action::Resolve { incident, note } => {
-                let Some(slot) = self.incidents.remove(incident) else { return };
-                self.save_early(slot);
-                self.subjects.touch(slot);
-                let (now, settings) = (self.now, &self.settings);
-                let Some(row) = self.subjects.row_mut(slot) else { return };
-                if let Some(book) = &mut row.kept.book {
-                    book.resolve(now, &row.subject, by, note.as_ref(), effects);
-                    let wake_at = row.kept.wake_at.min(book.deadline(settings));
-                    self.subjects.wake(slot, wake_at);
-                }
-            }
-            Action::Announce { subject, from, until, kinds, rails, reason } => {
-                let slot = self
-                    .subjects
-                    .slot(subject)
-                    .unwrap_or_else(|| self.insert(subject.clone(), Kept::default()));
-                self.save_early(slot);
-                self.subjects.touch(slot);
-                let now = self.now;
-                if let Some(row) = self.subjects.row_mut(slot) {
-                    row.kept.announcements.retain(|announcement| announcement.until > now);
-                    row.kept.announcements.push(Announcement {
-                        from: *from,
-                        until: *until,
-                        kinds: kinds.clone(),
-                        rails: rails.clone(),
-                        reason: reason.to_string(),
-                    });
-                }
-                self.refresh_profile(slot);
-            }
-            // A label is the store's to keep; it changes no state here.
-            Action::Label { .. } => {}
-        }
-    }
-
-    pub(crate) fn index_incident(
-        &mut self,
-        slot: usize,
-        before: Option<railwatch_model::IncidentId>,
-        after: Option<railwatch_model::IncidentId>,
-    ) {
-        if before == after {
-            return;
-        }
-        if let Some(id) = before {
-            self.incidents.remove(&id);
-        }
-        if let Some(id) = after {
-            self.incidents.insert(id, slot);
-        }
-    }
 }
 
 /// What every trigger that is not quiet says.
@@ -444,6 +389,7 @@ fn opinions<'a>(
             shadow: false,
         });
     }
+    opinions.extend(conditions(&row.kept.conditions));
     for firing in firings {
         let Some(rule) = engine.rules.rules().get(firing.rule) else { continue };
         opinions.push(Opinion {

@@ -4,7 +4,7 @@
 //! about to change before its turn is saved first, as it still is. What comes out is what a stopped engine would
 //! have given, and no pause is longer than one step.
 
-use railwatch_model::{SmolStr, Subject, Timestamp};
+use railwatch_model::{Silence, SmolStr, Subject, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
@@ -68,6 +68,7 @@ struct Globals {
     now: Timestamp,
     generation: u64,
     shared: Vec<(String, Vec<u8>)>,
+    silences: Vec<Silence>,
 }
 
 impl Engine {
@@ -92,7 +93,12 @@ impl Engine {
             column.save_shared(&mut bytes);
             (column.name().to_owned(), bytes)
         });
-        let globals = Globals { now: self.now, generation: self.generation, shared: shared.collect() };
+        let globals = Globals {
+            now: self.now,
+            generation: self.generation,
+            shared: shared.collect(),
+            silences: self.silences.clone(),
+        };
         postcard::to_allocvec(&globals).expect("plain data serializes, and memory grows")
     }
 
@@ -167,6 +173,7 @@ impl Engine {
         let globals: Globals =
             postcard::from_bytes(bytes).map_err(|error| RestoreError::Globals(error.to_string()))?;
         self.now = globals.now;
+        self.silences = globals.silences;
         for column in &mut self.columns {
             if let Some((_, bytes)) = globals.shared.iter().find(|(name, _)| name == column.name()) {
                 column.load_shared(bytes).map_err(|error| RestoreError::Globals(error.to_string()))?;

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use railwatch_model::{IncidentId, Signal, SmolStr, Subject, Timestamp};
+use railwatch_model::{IncidentId, Signal, Silence, SmolStr, Subject, Timestamp};
 use railwatch_plugin::column::Column;
 use railwatch_plugin::detector::Profile;
 use railwatch_plugin::rules::{Firing, RuleSet, RuleState};
 use railwatch_plugin::score::Scorer;
 
+use crate::alerts::Inhibitors;
 use crate::identity::Directory;
 use crate::seen::{Seen, SeenSecret};
 use crate::settings::{Generation, Settings};
@@ -31,6 +32,10 @@ pub struct Engine {
     pub(crate) now: Timestamp,
     /// Open incidents, by the slot of their subject.
     pub(crate) incidents: HashMap<IncidentId, usize, FixedState>,
+    /// Silences that are in force or will be.
+    pub(crate) silences: Vec<Silence>,
+    /// The open incidents that explain others.
+    pub(crate) inhibitors: Inhibitors,
     /// Rows that a running checkpoint has yet to save.
     pub(crate) checkpoint_queue: Vec<usize>,
     /// Rows that changed before a running checkpoint came to them, as they were when it began.
@@ -65,6 +70,8 @@ impl Engine {
             rules: generation.rules,
             now: Timestamp::EPOCH,
             incidents: HashMap::default(),
+            silences: Vec::new(),
+            inhibitors: Inhibitors::new(),
             checkpoint_queue: Vec::new(),
             checkpoint_early: Vec::new(),
             late: 0,
@@ -98,6 +105,7 @@ impl Engine {
         for slot in self.subjects.slots() {
             self.refresh_profile(slot);
         }
+        self.review_hushes();
     }
 
     /// The number of the generation in force.

@@ -9,6 +9,7 @@
 //!
 //! Invariant: the same journal and the same generations give the same alerts with the same ids.
 
+mod actions;
 mod admit;
 mod alerts;
 mod apply;
@@ -27,10 +28,10 @@ pub use admit::{Accepted, AdmitCounts};
 pub use checkpoint::{RestoreError, SavedSubject, Summary};
 pub use effects::{Effects, ShadowFiring};
 pub use engine::Engine;
-pub use identity::{Directory, glob_matches};
+pub use identity::Directory;
 pub use ledger::Totals;
 pub use seen::{SeenLimits, SeenSecret};
-pub use settings::{Generation, Settings};
+pub use settings::{Equal, Escalation, Generation, Inhibition, Mute, Settings};
 pub use view::{SortBy, SubjectView};
 
 #[cfg(test)]

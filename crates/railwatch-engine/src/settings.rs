@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use railwatch_model::{Severity, SmolStr, Usd};
+use chrono_tz::Tz;
+use railwatch_model::{Matcher, Severity, SmolStr, Usd};
 use railwatch_plugin::column::Column;
 use railwatch_plugin::rules::RuleSet;
 use railwatch_plugin::score::Scorer;
@@ -25,6 +26,12 @@ pub struct Settings {
     pub remind_every: Duration,
     /// News of an incident that joins it later waits until this long after the last notice.
     pub group_interval: Duration,
+    /// Who is told when nobody takes an incident, in the order in which they are tried.
+    pub escalations: Vec<Escalation>,
+    /// When people are not told.
+    pub mutes: Vec<Mute>,
+    /// Which incidents explain others.
+    pub inhibitions: Vec<Inhibition>,
     /// Money at risk from which an alert is medium, high and critical.
     pub severity_from: [Usd; 3],
     /// Agents without a payment for this long leave memory; their state stays in the store.
@@ -33,6 +40,58 @@ pub struct Settings {
     pub subjects_max: usize,
     /// Bounds of the deduplication memory.
     pub seen: SeenLimits,
+}
+
+/// An incident that matches and that nobody took is told to further people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Escalation {
+    /// The name; the host knows which sinks it means.
+    pub name: SmolStr,
+    /// How long after people were first told.
+    pub after: Duration,
+    /// Which incidents.
+    pub matcher: Matcher,
+}
+
+/// Hours in which people are not told of incidents that match; what is still open at their end is told then.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mute {
+    /// The name.
+    pub name: SmolStr,
+    /// Which incidents.
+    pub matcher: Matcher,
+    /// The days on which the hours begin, Monday first.
+    pub days: [bool; 7],
+    /// The first minute of the day.
+    pub from: u16,
+    /// The minute of the day at which it ends, up to 1440; not after `from`: on the next day.
+    pub until: u16,
+    /// Whose days and hours.
+    pub tz: Tz,
+}
+
+/// While an incident that matches `by` is open, those that match `matcher` are not told: it explains them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inhibition {
+    /// The incident that explains.
+    pub by: Matcher,
+    /// The incidents that are explained.
+    pub matcher: Matcher,
+    /// What both must share.
+    pub equal: Vec<Equal>,
+}
+
+/// What two incidents may share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Equal {
+    /// The agent.
+    Agent,
+    /// The team.
+    Team,
+    /// A rail.
+    Rail,
+    /// A kind of signal, or a rule.
+    Kind,
 }
 
 impl Default for Settings {
@@ -44,6 +103,9 @@ impl Default for Settings {
             reopen_within: Duration::from_secs(1800),
             remind_every: Duration::from_secs(12 * 3600),
             group_interval: Duration::from_secs(300),
+            escalations: Vec::new(),
+            mutes: Vec::new(),
+            inhibitions: Vec::new(),
             severity_from: [Usd::ONE, Usd::from_cents(2_000), Usd::from_cents(50_000)],
             idle_after: Duration::from_secs(24 * 3600),
             subjects_max: 1_000_000,

@@ -5,12 +5,12 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use railwatch_model::{Subject, Timestamp};
+use railwatch_model::{Condition, Subject, Timestamp};
 use railwatch_plugin::detector::{Announcement, Profile, Usual};
 use railwatch_plugin::rules::RuleState;
 use serde::{Deserialize, Serialize};
 
-use crate::alerts::Book;
+use crate::alerts::{Book, Whom};
 use crate::history::History;
 use crate::ledger::Ledger;
 
@@ -24,6 +24,12 @@ pub(crate) struct Row {
     pub(crate) dirty: bool,
     /// The running checkpoint still has to save it as it is now.
     pub(crate) due: bool,
+}
+
+impl Row {
+    pub(crate) fn whom(&self) -> Whom<'_> {
+        Whom { subject: &self.subject, profile: &self.profile }
+    }
 }
 
 /// The part of a row that is saved.
@@ -47,6 +53,8 @@ pub(crate) struct Kept {
     pub(crate) notes: Vec<(railwatch_model::SmolStr, RuleState)>,
     /// Announced changes that people entered while railwatch ran.
     pub(crate) announcements: Vec<Announcement>,
+    /// Conditions that hold for it, in the order of their names.
+    pub(crate) conditions: Vec<Condition>,
 }
 
 impl Default for Kept {
@@ -63,6 +71,7 @@ impl Default for Kept {
             book: None,
             notes: Vec::new(),
             announcements: Vec::new(),
+            conditions: Vec::new(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The engine's boundary: a timeline of payments in, alerts and notices out.
 
 mod laws;
+mod life;
 mod timeline;
 
 use std::time::Duration;
@@ -54,6 +55,9 @@ impl Detector for MinuteLimit {
         let index = cx.now.secs().div_euclid(60);
         if index != state.index {
             *state = Minute { index, usd: Usd::ZERO };
+        }
+        if state.usd > Usd::ZERO {
+            cx.wake_by(Timestamp::from_secs((index + 1) * 60));
         }
     }
 

@@ -1,6 +1,6 @@
 //! What people see of a subject: the same facts for the command line, the API, the dashboard and the store's table.
 
-use railwatch_model::{Alert, AlertId, Signal, SmolStr, Subject, Timestamp};
+use railwatch_model::{Alert, AlertId, Condition, Facts, Signal, Silence, SmolStr, Subject, Timestamp};
 use serde::Serialize;
 
 use crate::engine::Engine;
@@ -86,6 +86,25 @@ impl Engine {
             .collect();
         alerts.sort_by(|a, b| a.subject.cmp(&b.subject).then_with(|| a.id.cmp(&b.id)));
         alerts
+    }
+
+    /// The silences that are in force or will be, in the order in which they were made.
+    pub fn silences(&self) -> &[Silence] {
+        &self.silences
+    }
+
+    /// The conditions that hold, in the order of their subjects and kinds.
+    pub fn conditions(&self) -> Vec<Condition> {
+        let rows = self.subjects.iter().map(|(_, row)| row);
+        let mut held: Vec<Condition> = rows.flat_map(|row| row.kept.conditions.iter().cloned()).collect();
+        held.sort_by(|a, b| (&a.subject, a.kind, &a.about).cmp(&(&b.subject, b.kind, &b.about)));
+        held
+    }
+
+    /// What matchers ask about an open incident's alerts.
+    pub fn incident_facts(&self, incident: &railwatch_model::IncidentId) -> Option<Facts> {
+        let row = self.subjects.row(*self.incidents.get(incident)?)?;
+        Some(row.kept.book.as_ref()?.facts(row.whom()))
     }
 
     fn view_slot(&self, slot: usize) -> Option<SubjectView> {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smol_str::{SmolStr, format_smolstr};
 
-use crate::{AgentId, Signal, SignalKind, Timestamp, Usd};
+use crate::{AgentId, Label, Signal, SignalKind, Timestamp, Usd};
 
 /// Whom or what an alert, a budget or a signal is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -94,6 +94,9 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// The severities, lowest first.
+    pub const ALL: [Self; 5] = [Self::Info, Self::Low, Self::Medium, Self::High, Self::Critical];
+
     /// The name used in configuration and messages.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -161,6 +164,12 @@ pub struct Alert {
     pub incident: IncidentId,
     /// Whom it is about.
     pub subject: Subject,
+    /// The team of that agent when it opened.
+    #[serde(default)]
+    pub team: Option<SmolStr>,
+    /// The labels of the subject when it opened.
+    #[serde(default)]
+    pub labels: Vec<Label>,
     /// What opened it.
     pub trigger: Trigger,
     /// Where it is in its life.
@@ -179,6 +188,12 @@ pub struct Alert {
     pub spent_since_onset: Usd,
     /// The payments that matter most, as `rail/id`, largest first; at most ten.
     pub payments: Vec<SmolStr>,
+    /// How often its trigger began to fire: 1 when it opened, and once more for each time it fired again after quiet.
+    #[serde(default = "once")]
+    pub times_seen: u32,
+    /// What keeps it from people, if anything does: a silence, a mute window, another alert.
+    #[serde(default)]
+    pub silenced_by: Option<SmolStr>,
     /// When the trigger began to fire, in event time.
     pub onset_at: Timestamp,
     /// When the alert opened: the arrival time of the payment or tick that opened it.
@@ -195,4 +210,8 @@ pub struct Alert {
     pub generation: u64,
     /// The journal position that opened it.
     pub opened_seq: u64,
+}
+
+fn once() -> u32 {
+    1
 }

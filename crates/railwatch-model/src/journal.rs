@@ -5,7 +5,10 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::{AgentId, AlertId, IncidentId, Payment, SignalKind, Subject, TaskReport, Timestamp};
+use crate::{
+    AgentId, AlertId, Condition, IncidentId, Payment, SignalKind, Silence, SilenceId, Subject, TaskReport,
+    Timestamp,
+};
 
 /// The position of a batch in the journal; the first is 1.
 pub type Seq = u64;
@@ -49,6 +52,13 @@ pub enum Record {
         now: Timestamp,
         /// The agent of each report, and the report.
         tasks: Vec<(AgentId, TaskReport)>,
+    },
+    /// Something about railwatch itself or one of its sources began to hold, changed, or is over.
+    Condition {
+        /// The time.
+        now: Timestamp,
+        /// What it is.
+        condition: Condition,
     },
 }
 
@@ -117,6 +127,13 @@ pub enum Action {
         /// Why.
         reason: SmolStr,
     },
+    /// Keep matching alerts from people for a while.
+    Silence(Silence),
+    /// End a silence before its time.
+    Unsilence {
+        /// The silence.
+        silence: SilenceId,
+    },
 }
 
 /// A reviewer's word on an alert.
@@ -129,4 +146,23 @@ pub enum ReviewVerdict {
     FalsePositive,
     /// Unusual and intended: the baseline should learn it.
     Expected,
+}
+
+impl ReviewVerdict {
+    /// Every verdict.
+    pub const ALL: [Self; 3] = [Self::TruePositive, Self::FalsePositive, Self::Expected];
+
+    /// The name in the store and in programs' answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TruePositive => "true_positive",
+            Self::FalsePositive => "false_positive",
+            Self::Expected => "expected",
+        }
+    }
+
+    /// The verdict with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verdict| verdict.as_str() == name)
+    }
 }

@@ -5,22 +5,28 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 mod alert;
+mod condition;
 mod identity;
 mod journal;
+mod matcher;
 mod money;
 mod notice;
 mod payment;
 mod signal;
+mod silence;
 mod task;
 mod time;
 
 pub use alert::{Alert, AlertId, AlertState, Contribution, IncidentId, Severity, Subject, Trigger};
+pub use condition::{Condition, ConditionKind, Holding};
 pub use identity::{AgentId, AgentVia, Identity, Label};
 pub use journal::{Action, Admitted, Disposition, Record, ReviewVerdict, Seq};
+pub use matcher::{Facts, Matcher, SeverityRange, glob};
 pub use money::{Asset, Money, MoneyError, Rate, Usd, Valuation};
 pub use notice::{Notice, NoticeId, Occasion};
 pub use payment::{Direction, Kind, Payment, RefScheme, SettlementRef, Status};
 pub use signal::{Basis, Signal, SignalKind, Unit, Verdict};
+pub use silence::{Silence, SilenceId};
 pub use task::TaskReport;
 pub use time::{Timestamp, TimestampError};
 

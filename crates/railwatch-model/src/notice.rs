@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::{Alert, IncidentId, Severity, Subject, Timestamp};
+use crate::{Alert, Facts, IncidentId, Label, Severity, Subject, Timestamp};
 
 /// Names one notice for one sink: derived from incident, occasion and sink, and used as idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,10 +16,14 @@ pub struct NoticeId(pub SmolStr);
 pub enum Occasion {
     /// The incident began.
     Opened,
+    /// It was over and began again within the grace period.
+    Reopened,
     /// Further alerts joined it, or its severity rose.
     Worsened,
     /// It still lasts and nobody took it.
     Reminded,
+    /// Nobody took it for as long as an escalation allows.
+    Escalated,
     /// A person took it.
     Acknowledged,
     /// All of its alerts are resolved.
@@ -39,6 +43,15 @@ pub struct Notice {
     pub occasion: Occasion,
     /// Whom it is about.
     pub subject: Subject,
+    /// The team of that agent, if it has one.
+    #[serde(default)]
+    pub team: Option<SmolStr>,
+    /// The labels of the subject.
+    #[serde(default)]
+    pub labels: Vec<Label>,
+    /// The escalations that the incident has gone through, by name, the latest last.
+    #[serde(default)]
+    pub escalations: Vec<SmolStr>,
     /// The highest severity of its alerts.
     pub severity: Severity,
     /// The headline: the strongest alert's summary.
@@ -49,4 +62,32 @@ pub struct Notice {
     pub at: Timestamp,
     /// Where to look, if railwatch knows its own address.
     pub link: Option<String>,
+    /// True if an earlier attempt may have arrived: this one may be its repetition.
+    #[serde(default)]
+    pub may_repeat: bool,
+}
+
+impl Notice {
+    /// What matchers ask about it.
+    pub fn facts(&self) -> Facts {
+        let mut facts = Facts::new(&self.subject, self.team.as_ref(), &self.labels).with(&self.alerts);
+        facts.severity = self.severity;
+        facts
+    }
+}
+
+impl Occasion {
+    /// The name in the store and in programs' answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Reopened => "reopened",
+            Self::Worsened => "worsened",
+            Self::Reminded => "reminded",
+            Self::Escalated => "escalated",
+            Self::Acknowledged => "acknowledged",
+            Self::Resolved => "resolved",
+            Self::Test => "test",
+        }
+    }
 }

@@ -19,6 +19,16 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     /// True if the peer itself drops a second delivery of the same notice id. Where it is false, an attempt whose
     /// outcome is unknown is shown as "sent?".
     fn is_idempotent(&self) -> bool;
+
+    /// How often this sink wants a sign of life; such a sink tells nobody anything and is given no notices.
+    fn beats_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Gives a sign of life: railwatch sees payments, judges them and keeps them.
+    async fn beat(&self) -> Result<(), DeliveryError> {
+        Ok(())
+    }
 }
 
 /// One attempt.
@@ -41,7 +51,7 @@ pub struct Receipt {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
-    /// Try again, not before `after` if the peer said so. The reason never contains a secret or a URL with one.
+    /// The peer surely does not have it: try again, not before `after` if the peer said so. The reason never contains a secret or a URL with one.
     #[error("{reason}")]
     Retry {
         /// What happened.
@@ -49,6 +59,10 @@ pub enum DeliveryError {
         /// The peer's `Retry-After`.
         after: Option<Duration>,
     },
+    /// The peer may or may not have it: the request was under way, and no proper answer came. The reason never contains
+    /// a secret.
+    #[error("{0}; it may have arrived")]
+    Unanswered(String),
     /// The peer will never take this notice: it goes to the dead letters.
     #[error("{0}")]
     Rejected(String),

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use crate::journal::{smol, sql_seq, time};
-use crate::{Reader, Store, StoreError, alerts, outbox};
+use crate::{Labelling, Reader, Store, StoreError, alerts, labels, outbox};
 
 /// What applying one batch caused. Pass all of a batch's effects in one value: the position of a change within it is
 /// part of its key.
@@ -19,6 +19,8 @@ pub struct Effects {
     pub outbox: Vec<(SmolStr, Notice)>,
     /// Rows for the audit.
     pub audit: Vec<AuditEntry>,
+    /// Reviewers' words on alerts.
+    pub labels: Vec<Labelling>,
 }
 
 /// Who did what, when.
@@ -39,7 +41,7 @@ pub struct AuditEntry {
 impl Effects {
     /// True if there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.alerts.is_empty() && self.outbox.is_empty() && self.audit.is_empty()
+        self.alerts.is_empty() && self.outbox.is_empty() && self.audit.is_empty() && self.labels.is_empty()
     }
 }
 
@@ -94,6 +96,9 @@ pub(crate) fn write(conn: &Connection, effects: &Effects) -> Result<(), StoreErr
     }
     for (sink, notice) in &effects.outbox {
         outbox::write(conn, seq, sink, notice)?;
+    }
+    for label in &effects.labels {
+        labels::write(conn, seq, label)?;
     }
     for (entry, ordinal) in effects.audit.iter().zip(0_i64..) {
         write_audit(conn, Some((seq, ordinal)), entry)?;

@@ -297,6 +297,7 @@ impl Span {
             Record::Tick { .. }
             | Record::Generation { .. }
             | Record::Action { .. }
+            | Record::Condition { .. }
             | Record::Tasks { .. } => 0,
         });
         let n_payments = i64::try_from(n_payments.sum::<usize>()).unwrap_or(i64::MAX);
@@ -310,6 +311,7 @@ fn now_of(record: &Record) -> Timestamp {
         | Record::Tick { now }
         | Record::Generation { now, .. }
         | Record::Action { now, .. }
+        | Record::Condition { now, .. }
         | Record::Tasks { now, .. } => *now,
     }
 }

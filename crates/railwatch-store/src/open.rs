@@ -14,7 +14,7 @@ use crate::StoreError;
 const APPLICATION_ID: i64 = 0x5257_4348;
 
 /// Step `n` brings a file from version `n` to `n + 1`.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql")];
 
 /// How long a statement waits for another connection. Only the WAL keeper and readers that recover a WAL hold locks,
 /// and both for milliseconds.

@@ -1,12 +1,12 @@
 //! The outbox: notices on their way to sinks.
 //!
-//! queued → sending → sent, or → retry → sending …, or → dead (the peer refused, or patience ended), or → unknown (the
-//! process died between sending and recording). A person may queue dead and unknown entries again, or drop any entry
+//! queued → sending → sent, or → retry → sending …, or → dead (the peer refused, or patience ended), or → unknown (two
+//! attempts may have arrived, and nobody knows). A person may queue dead and unknown entries again, or drop any entry
 //! that is not sent.
 //!
 //! Invariant: `sending` is durable before the sink is called, so that an attempt that was cut short is known as such.
 
-use railwatch_model::{IncidentId, Notice, NoticeId, Occasion, Seq, SmolStr, Timestamp};
+use railwatch_model::{IncidentId, Notice, NoticeId, Seq, SmolStr, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::alerts::json;
@@ -43,8 +43,9 @@ pub enum OutboxState {
 pub enum Interrupted {
     /// The sink drops a second delivery itself: send again.
     Resend,
-    /// A second delivery would be seen: leave it as [`OutboxState::Unknown`].
-    LeaveUnknown,
+    /// A second delivery would be seen: send again once, marked; after a second doubt leave it as
+    /// [`OutboxState::Unknown`].
+    ResendMarked,
 }
 
 /// An entry, for lists.
@@ -66,6 +67,8 @@ pub struct OutboxEntry {
     pub state: OutboxState,
     /// Attempts that began.
     pub n_attempts: u32,
+    /// Attempts of which nobody knows whether they arrived.
+    pub n_doubts: u32,
     /// When it was queued: the time of the change that it tells.
     pub queued_at: Timestamp,
     /// When the next attempt is due.
@@ -87,6 +90,8 @@ pub struct Claimed {
     pub notice: Notice,
     /// The number of this attempt; the first is 1.
     pub attempt: u32,
+    /// True if an earlier attempt may have arrived.
+    pub in_doubt: bool,
     /// The receipt, as JSON, of this incident's first notice on this sink.
     pub earlier: Option<String>,
 }
@@ -141,7 +146,8 @@ impl Store {
                 Ok(notice) => {
                     begin_attempt(&tx, due.id, now)?;
                     let earlier = earlier_receipt(&tx, &due.incident, sink)?;
-                    claimed.push(Claimed { id: due.id, notice, attempt: due.n_attempts + 1, earlier });
+                    let (attempt, in_doubt) = (due.n_attempts + 1, due.n_doubts > 0);
+                    claimed.push(Claimed { id: due.id, notice, attempt, in_doubt, earlier });
                 }
                 // A poisoned entry must not stop the ones behind it.
                 Err(error) => bury(&tx, due.id, now, &format!("cannot be decoded: {error}"))?,
@@ -154,7 +160,7 @@ impl Store {
 
     /// Records the sink's receipt (JSON). Only after this is a notice sent.
     pub fn mark_sent(&mut self, id: OutboxId, now: Timestamp, receipt: &str) -> Result<(), StoreError> {
-        self.finish_attempt(id, now, OutboxState::Sent, now, None, Some(receipt))
+        self.finish_attempt(id, now, OutboxState::Sent, now, None, Some(receipt), 0)
     }
 
     /// Records that an attempt failed and when the next is due. The error must not contain a secret.
@@ -165,17 +171,45 @@ impl Store {
         next_at: Timestamp,
         error: &str,
     ) -> Result<(), StoreError> {
-        self.finish_attempt(id, now, OutboxState::Retry, next_at, Some(error), None)
+        self.finish_attempt(id, now, OutboxState::Retry, next_at, Some(error), None, 0)
+    }
+
+    /// Records that an attempt may have arrived, and when the next, marked as a possible repetition, is due.
+    pub fn mark_doubtful(
+        &mut self,
+        id: OutboxId,
+        now: Timestamp,
+        next_at: Timestamp,
+        error: &str,
+    ) -> Result<(), StoreError> {
+        self.finish_attempt(id, now, OutboxState::Retry, next_at, Some(error), None, 1)
+    }
+
+    /// Puts entries back whose attempt was recorded and not made.
+    pub fn unclaim(&mut self, ids: &[OutboxId]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let tx = self.begin()?;
+        for id in ids {
+            tx.prepare_cached(
+                "UPDATE outbox SET state = CASE n_attempts WHEN 1 THEN 'queued' ELSE 'retry' END,
+                                   n_attempts = n_attempts - 1
+                 WHERE id = ?1 AND state = 'sending'",
+            )?
+            .execute([id])?;
+        }
+        Ok(tx.commit()?)
     }
 
     /// Records that an attempt failed for good.
     pub fn mark_dead(&mut self, id: OutboxId, now: Timestamp, error: &str) -> Result<(), StoreError> {
-        self.finish_attempt(id, now, OutboxState::Dead, now, Some(error), None)
+        self.finish_attempt(id, now, OutboxState::Dead, now, Some(error), None, 0)
     }
 
     /// Records that nobody knows whether an attempt arrived: the sink's task died, or was stopped in the middle.
     pub fn mark_unknown(&mut self, id: OutboxId, now: Timestamp, error: &str) -> Result<(), StoreError> {
-        self.finish_attempt(id, now, OutboxState::Unknown, now, Some(error), None)
+        self.finish_attempt(id, now, OutboxState::Unknown, now, Some(error), None, 1)
     }
 
     /// Decides what becomes of attempts that an earlier process began and did not finish. Called once, before the
@@ -186,22 +220,24 @@ impl Store {
         mut decide: impl FnMut(&str) -> Interrupted,
     ) -> Result<u64, StoreError> {
         let tx = self.begin()?;
-        let cut_short: Vec<(OutboxId, SmolStr)> = {
-            let mut statement =
-                tx.prepare_cached("SELECT id, sink FROM outbox WHERE state = 'sending' ORDER BY id")?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, smol(row, 1)?)))?;
+        let cut_short: Vec<(OutboxId, SmolStr, u32)> = {
+            let mut statement = tx.prepare_cached(
+                "SELECT id, sink, n_doubts FROM outbox WHERE state = 'sending' ORDER BY id",
+            )?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, smol(row, 1)?, row.get(2)?)))?;
             rows.collect::<Result<_, _>>()?
         };
-        for (id, sink) in &cut_short {
-            let state = match decide(sink) {
-                Interrupted::Resend => OutboxState::Retry,
-                Interrupted::LeaveUnknown => OutboxState::Unknown,
+        for (id, sink, n_doubts) in &cut_short {
+            let (state, doubts) = match decide(sink) {
+                Interrupted::Resend => (OutboxState::Retry, 0),
+                Interrupted::ResendMarked if *n_doubts == 0 => (OutboxState::Retry, 1),
+                Interrupted::ResendMarked => (OutboxState::Unknown, 1),
             };
             tx.prepare_cached(
-                "UPDATE outbox SET state = ?2, next_at = ?3, updated_at = ?3,
+                "UPDATE outbox SET state = ?2, next_at = ?3, updated_at = ?3, n_doubts = n_doubts + ?4,
                  last_error = 'railwatch stopped during the attempt' WHERE id = ?1",
             )?
-            .execute(params![id, state.as_str(), now.micros()])?;
+            .execute(params![id, state.as_str(), now.micros(), doubts])?;
         }
         tx.commit()?;
         Ok(u64::try_from(cut_short.len()).unwrap_or(u64::MAX))
@@ -255,6 +291,7 @@ impl Store {
         Ok(u64::try_from(n).unwrap_or(u64::MAX))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one column each")]
     fn finish_attempt(
         &mut self,
         id: OutboxId,
@@ -263,11 +300,13 @@ impl Store {
         next_at: Timestamp,
         error: Option<&str>,
         receipt: Option<&str>,
+        doubts: u32,
     ) -> Result<(), StoreError> {
         let tx = self.begin()?;
         let n = tx
             .prepare_cached(
-                "UPDATE outbox SET state = ?2, updated_at = ?3, next_at = ?4, last_error = ?5, receipt = ?6
+                "UPDATE outbox SET state = ?2, updated_at = ?3, next_at = ?4, last_error = ?5, receipt = ?6,
+                                   n_doubts = n_doubts + ?7
                  WHERE id = ?1 AND state = 'sending'",
             )?
             .execute(params![
@@ -276,7 +315,8 @@ impl Store {
                 now.micros(),
                 next_at.micros(),
                 error.map(shorten),
-                receipt
+                receipt,
+                doubts
             ])?;
         if n == 0 {
             return Err(StoreError::NotFound {
@@ -309,7 +349,7 @@ impl Reader {
     pub fn outbox(&self, state: Option<OutboxState>, limit: u32) -> Result<Vec<OutboxEntry>, StoreError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT id, seq, notice, sink, incident, occasion, state, n_attempts, queued_at, next_at, updated_at,
-                    last_error, receipt
+                    last_error, receipt, n_doubts
              FROM outbox WHERE ?1 IS NULL OR state = ?1 ORDER BY id DESC LIMIT ?2",
         )?;
         let rows = statement.query_map(params![state.map(OutboxState::as_str), limit], entry)?;
@@ -378,6 +418,7 @@ struct Due {
     id: OutboxId,
     incident: SmolStr,
     n_attempts: u32,
+    n_doubts: u32,
     body: String,
 }
 
@@ -392,7 +433,7 @@ pub(crate) fn write(conn: &Connection, seq: i64, sink: &str, notice: &Notice) ->
         notice.id.0.as_str(),
         sink,
         notice.incident.0.as_str(),
-        occasion_name(notice.occasion),
+        notice.occasion.as_str(),
         notice.at.micros(),
         json("a notice", notice)?
     ])?;
@@ -401,7 +442,7 @@ pub(crate) fn write(conn: &Connection, seq: i64, sink: &str, notice: &Notice) ->
 
 fn due(conn: &Connection, sink: &str, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
     let mut statement = conn.prepare_cached(
-        "SELECT id, incident, n_attempts, body FROM outbox AS entry
+        "SELECT id, incident, n_attempts, body, n_doubts FROM outbox AS entry
          WHERE sink = ?1 AND state IN ('queued', 'sending', 'retry') AND state <> 'sending' AND next_at <= ?2
            AND NOT EXISTS (SELECT 1 FROM outbox AS earlier
                            WHERE earlier.incident = entry.incident AND earlier.sink = entry.sink
@@ -409,7 +450,13 @@ fn due(conn: &Connection, sink: &str, now: Timestamp, limit: u32) -> Result<Vec<
          ORDER BY id LIMIT ?3",
     )?;
     let rows = statement.query_map(params![sink, now.micros(), limit], |row| {
-        Ok(Due { id: row.get(0)?, incident: smol(row, 1)?, n_attempts: row.get(2)?, body: row.get(3)? })
+        Ok(Due {
+            id: row.get(0)?,
+            incident: smol(row, 1)?,
+            n_attempts: row.get(2)?,
+            body: row.get(3)?,
+            n_doubts: row.get(4)?,
+        })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -453,18 +500,8 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<OutboxEntry> {
         updated_at: time(row, 10)?,
         last_error: row.get(11)?,
         receipt: row.get(12)?,
+        n_doubts: row.get(13)?,
     })
-}
-
-fn occasion_name(occasion: Occasion) -> &'static str {
-    match occasion {
-        Occasion::Opened => "opened",
-        Occasion::Worsened => "worsened",
-        Occasion::Reminded => "reminded",
-        Occasion::Acknowledged => "acknowledged",
-        Occasion::Resolved => "resolved",
-        Occasion::Test => "test",
-    }
 }
 
 fn shorten(error: &str) -> String {

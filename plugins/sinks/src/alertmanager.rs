@@ -132,9 +132,12 @@ impl Alertmanager {
         let ends_at = match notice.occasion {
             Occasion::Resolved => notice.at,
             Occasion::Test => notice.at.after(TEST_LASTS),
-            Occasion::Opened | Occasion::Worsened | Occasion::Reminded | Occasion::Acknowledged => {
-                notice.at.after(self.config.expires_after.0)
-            }
+            Occasion::Opened
+            | Occasion::Reopened
+            | Occasion::Worsened
+            | Occasion::Reminded
+            | Occasion::Escalated
+            | Occasion::Acknowledged => notice.at.after(self.config.expires_after.0),
         };
         let lower = SEVERITIES
             .iter()

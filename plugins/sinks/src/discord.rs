@@ -4,17 +4,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use railwatch_model::SmolStr;
-use railwatch_plugin::config::{ConfigError, Span, parse};
+use railwatch_plugin::config::ConfigError;
 use railwatch_plugin::registry::SinkPlugin;
-use railwatch_plugin::secret::SecretRef;
 use railwatch_plugin::sink::{DeliveryError, Dispatch, Receipt, Sink, SinkBuild};
-use schemars::{JsonSchema, schema_for};
-use serde::Deserialize;
+use schemars::schema_for;
 use serde_json::{Value, json};
 use toml::Table;
 
-use crate::endpoint::{Vault, hidden_part};
-use crate::http::{Peer, RETRY_AFTER_MAX, TIMEOUT};
+use crate::endpoint::{Hook, HookConfig, hidden_part};
+use crate::http::RETRY_AFTER_MAX;
 use crate::message::{Message, Part};
 use crate::text::{fit, join_within, markdown_char, plain_char};
 
@@ -26,7 +24,7 @@ pub(crate) const PLUGIN: SinkPlugin = SinkPlugin {
 plugin = "discord"
 url = { env = "DISCORD_WEBHOOK_URL" }
 "#,
-    schema: || schema_for!(DiscordConfig),
+    schema: || schema_for!(HookConfig),
     build,
 };
 
@@ -40,44 +38,22 @@ const PART_TITLE_CHARS_MAX: usize = 100;
 const PART_CHARS_MAX: usize = 450;
 const FOOTER_CHARS_MAX: usize = 300;
 
-/// Settings of a Discord webhook sink.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct DiscordConfig {
-    /// The webhook's URL, a secret: `{ env = "DISCORD_WEBHOOK_URL" }` or `{ file = "…" }`.
-    url: SecretRef,
-    /// How long one delivery may take, from connect to answer.
-    #[serde(default = "timeout")]
-    timeout: Span,
-}
-
-fn timeout() -> Span {
-    TIMEOUT
-}
-
 #[derive(Debug)]
-struct Discord {
-    url: SecretRef,
-    vault: Vault,
-    peer: Peer,
-}
+struct Discord(Hook);
 
 fn build(table: &Table, build: &SinkBuild) -> Result<Box<dyn Sink>, ConfigError> {
-    let config: DiscordConfig = parse(table)?;
-    let vault = Vault::of(build);
-    let url = vault.check_url("url", &config.url)?;
-    Ok(Box::new(Discord { peer: Peer::new(config.timeout, build, &url)?, url: config.url, vault }))
+    Ok(Box::new(Discord(Hook::build(table, build)?)))
 }
 
 #[async_trait]
 impl Sink for Discord {
     async fn deliver(&self, dispatch: Dispatch<'_>) -> Result<Receipt, DeliveryError> {
-        let mut url = self.vault.url(&self.url)?;
+        let mut url = self.0.url()?;
         let hidden = hidden_part(&url);
         // Without `wait`, Discord answers before it knows whether the message can be posted.
         url.query_pairs_mut().append_pair("wait", "true");
-        let request = self.peer.post_json(url, &body(&Message::of(dispatch.notice)));
-        let mut answer = self.peer.ask(request).await?;
+        let request = self.0.peer.post_json(url, &body(&Message::of(dispatch.notice)));
+        let mut answer = self.0.peer.ask(request).await?;
         if answer.status.is_success() {
             let id = answer.json()["id"].as_str().map(SmolStr::from);
             return Ok(Receipt { reference: id });

@@ -174,10 +174,7 @@ impl Sink for Email {
         match tokio::time::timeout(self.timeout.0, transport.send(mail)).await {
             Ok(Ok(_)) => Ok(Receipt { reference: Some(id.into()) }),
             Ok(Err(error)) => Err(into_delivery_error(&error, &password)),
-            Err(_) => Err(DeliveryError::Retry {
-                reason: format!("no answer within {}", self.timeout),
-                after: None,
-            }),
+            Err(_) => Err(DeliveryError::Unanswered(format!("no answer within {}", self.timeout))),
         }
     }
 
@@ -233,14 +230,19 @@ fn is_message_id(text: &str) -> bool {
     })
 }
 
-/// 4xx and everything below SMTP pass; 5xx is the server's last word (RFC 5321 §4.2.1).
+/// 5xx is the server's last word, 4xx passes (RFC 5321 §4.2.1); a connection that breaks may do so after the mail was
+/// taken.
 fn into_delivery_error(error: &lettre::transport::smtp::Error, password: &str) -> DeliveryError {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     let reason = quote(format!("{error} {cause}").as_bytes(), &[password]);
+    // lettre has no question for this kind of error, only its heading.
+    let has_no_connection = error.is_tls() || error.to_string().starts_with("Connection error");
     if error.is_permanent() || error.is_client() {
         DeliveryError::Rejected(reason)
-    } else {
+    } else if error.is_transient() || has_no_connection {
         DeliveryError::Retry { reason, after: None }
+    } else {
+        DeliveryError::Unanswered(reason)
     }
 }
 

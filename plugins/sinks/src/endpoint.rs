@@ -6,15 +6,16 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use railwatch_plugin::config::ConfigError;
+use railwatch_plugin::config::{ConfigError, Span, parse};
 use railwatch_plugin::secret::{Secret, SecretRef, Secrets};
 use railwatch_plugin::sink::{DeliveryError, SinkBuild};
 use reqwest::Url;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+use toml::Table;
 
-use crate::http::is_loopback;
+use crate::http::{Peer, TIMEOUT, is_loopback};
 
 /// An address that is not a secret, such as `https://alertmanager.internal:9093`. It may carry no user or password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,49 @@ impl Address {
             return Ok(());
         }
         Err(ConfigError::new(key, "a credential is not sent over plain http; use an https:// address"))
+    }
+}
+
+/// Settings of a sink that posts to a webhook.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HookConfig {
+    /// The webhook's URL, a secret: `{ env = "…" }` or `{ file = "…" }`.
+    url: SecretRef,
+    /// How long one delivery may take, from connect to answer.
+    #[serde(default = "timeout")]
+    timeout: Span,
+}
+
+fn timeout() -> Span {
+    TIMEOUT
+}
+
+/// A webhook whose URL lets anyone who has it write to a channel.
+#[derive(Debug)]
+pub(crate) struct Hook {
+    url: SecretRef,
+    vault: Vault,
+    pub(crate) peer: Peer,
+}
+
+impl Hook {
+    /// Checks the table and the secret, and makes the client.
+    pub(crate) fn build(table: &Table, build: &SinkBuild) -> Result<Self, ConfigError> {
+        let HookConfig { url, timeout } = parse(table)?;
+        Self::new(url, timeout, build)
+    }
+
+    /// Checks the secret and makes the client.
+    pub(crate) fn new(url: SecretRef, timeout: Span, build: &SinkBuild) -> Result<Self, ConfigError> {
+        let vault = Vault::of(build);
+        let address = vault.check_url("url", &url)?;
+        Ok(Self { peer: Peer::new(timeout, build, &address)?, url, vault })
+    }
+
+    /// The URL of a delivery.
+    pub(crate) fn url(&self) -> Result<Url, DeliveryError> {
+        self.vault.url(&self.url)
     }
 }
 

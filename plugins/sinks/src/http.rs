@@ -90,7 +90,8 @@ impl Peer {
         self.client.post(url).json(body)
     }
 
-    /// Sends, and reads the answer whatever its status is. `Retry` if there is no answer.
+    /// Sends, and reads the answer whatever its status is. `Retry` if there is no connection, `Unanswered` if there is no
+    /// answer.
     pub(crate) async fn ask(&self, request: RequestBuilder) -> Result<Answer, DeliveryError> {
         let response = request.send().await.map_err(|error| self.no_answer(&error))?;
         let status = response.status();
@@ -107,14 +108,18 @@ impl Peer {
     }
 
     fn no_answer(&self, error: &reqwest::Error) -> DeliveryError {
-        let reason = if error.is_timeout() {
+        if error.is_connect() {
+            let reason = match error.is_timeout() {
+                true => format!("cannot connect within {}", Span(self.timeout)),
+                false => format!("cannot connect: {}", root_cause(error)),
+            };
+            return DeliveryError::Retry { reason, after: None };
+        }
+        DeliveryError::Unanswered(if error.is_timeout() {
             format!("no answer within {}", Span(self.timeout))
-        } else if error.is_connect() {
-            format!("cannot connect: {}", root_cause(error))
         } else {
             format!("the connection broke: {}", root_cause(error))
-        };
-        DeliveryError::Retry { reason, after: None }
+        })
     }
 }
 
@@ -125,7 +130,8 @@ impl Answer {
     }
 
     /// What the outbox must do about a status that is not 2xx: wait and retry on 408, 425, 429 and 5xx, give up on
-    /// everything else (RFC 9110 §15, RFC 6585 §4).
+    /// everything else (RFC 9110 §15, RFC 6585 §4). A gateway that had no proper answer itself cannot know what the
+    /// peer behind it did.
     pub(crate) fn into_error(self, hide: &[&str]) -> DeliveryError {
         let status = self.status.as_u16();
         if self.status.is_redirection() {
@@ -136,7 +142,9 @@ impl Answer {
         let said = quote(&self.body, hide);
         let reason =
             if said.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {said}") };
-        if self.status.is_server_error() || matches!(status, 408 | 425 | 429) {
+        if matches!(status, 502 | 504) && self.retry_after.is_none() {
+            DeliveryError::Unanswered(reason)
+        } else if self.status.is_server_error() || matches!(status, 408 | 425 | 429) {
             DeliveryError::Retry { reason, after: self.retry_after }
         } else {
             DeliveryError::Rejected(reason)

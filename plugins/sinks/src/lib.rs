@@ -13,6 +13,7 @@ mod discord;
 mod email;
 mod endpoint;
 mod file;
+mod heartbeat;
 mod http;
 mod message;
 mod ntfy;
@@ -47,6 +48,7 @@ pub const SINKS: &[SinkPlugin] = &[
     pagerduty::PLUGIN,
     opsgenie::PLUGIN,
     alertmanager::PLUGIN,
+    heartbeat::PLUGIN,
 ];
 
 #[cfg(test)]

@@ -188,6 +188,9 @@ fn fields(notice: &Notice, subject: &str) -> Vec<Field> {
         add("At stake", stake(spent, excess));
         add("Since", since(onset_at, notice.at));
     }
+    if let Some(times) = notice.alerts.iter().map(|alert| alert.times_seen).max().filter(|times| *times > 1) {
+        add("Seen", format!("{times} times"));
+    }
     if let Some(score) = notice.alerts.iter().map(|alert| alert.score).max_by(f64::total_cmp) {
         add("Anomaly score", format!("{score:.2} of 1"));
     }
@@ -294,7 +297,8 @@ fn footers(notice: &Notice) -> Vec<String> {
     if let Some(alert) = notice.alerts.first() {
         line.push_str(&format!(" · config generation {}", alert.generation));
     }
-    vec![line]
+    let repeat = "an earlier attempt may have arrived: this may be the same message again";
+    std::iter::once(line).chain(notice.may_repeat.then(|| repeat.to_owned())).collect()
 }
 
 /// The link, if it is an absolute http(s) URL of bearable length. It is written out again from its parsed form, so

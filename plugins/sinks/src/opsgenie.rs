@@ -99,7 +99,12 @@ fn call(api: &Address, notice: &Notice, alias: &str) -> (Url, Value) {
     let verb = match notice.occasion {
         Occasion::Acknowledged => "acknowledge",
         Occasion::Resolved => "close",
-        Occasion::Opened | Occasion::Worsened | Occasion::Reminded | Occasion::Test => {
+        Occasion::Opened
+        | Occasion::Reopened
+        | Occasion::Worsened
+        | Occasion::Reminded
+        | Occasion::Escalated
+        | Occasion::Test => {
             return (api.join(&["v2", "alerts"]), create(notice, alias));
         }
     };

@@ -95,7 +95,12 @@ fn event(notice: &Notice) -> Value {
     let action = match notice.occasion {
         Occasion::Acknowledged => "acknowledge",
         Occasion::Resolved => "resolve",
-        Occasion::Opened | Occasion::Worsened | Occasion::Reminded | Occasion::Test => {
+        Occasion::Opened
+        | Occasion::Reopened
+        | Occasion::Worsened
+        | Occasion::Reminded
+        | Occasion::Escalated
+        | Occasion::Test => {
             return trigger(notice, &dedup_key);
         }
     };

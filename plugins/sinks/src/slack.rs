@@ -4,17 +4,14 @@
 //! `slack_bot` sink can thread.
 
 use async_trait::async_trait;
-use railwatch_plugin::config::{ConfigError, Span, parse};
+use railwatch_plugin::config::ConfigError;
 use railwatch_plugin::registry::SinkPlugin;
-use railwatch_plugin::secret::SecretRef;
 use railwatch_plugin::sink::{DeliveryError, Dispatch, Receipt, Sink, SinkBuild};
-use schemars::{JsonSchema, schema_for};
-use serde::Deserialize;
+use schemars::schema_for;
 use serde_json::{Value, json};
 use toml::Table;
 
-use crate::endpoint::{Vault, hidden_part};
-use crate::http::{Peer, TIMEOUT};
+use crate::endpoint::{Hook, HookConfig, hidden_part};
 use crate::message::{Message, Part};
 use crate::text::{fit, mrkdwn, slack_char};
 
@@ -26,7 +23,7 @@ pub(crate) const PLUGIN: SinkPlugin = SinkPlugin {
 plugin = "slack"
 url = { env = "SLACK_WEBHOOK_URL" }
 "#,
-    schema: || schema_for!(SlackConfig),
+    schema: || schema_for!(HookConfig),
     build,
 };
 
@@ -38,42 +35,20 @@ const FIELDS_MAX: usize = 10;
 /// Slack cuts `text` at 40,000 and asks for 4,000; it is what the phone's notification shows.
 const FALLBACK_CHARS_MAX: usize = 600;
 
-/// Settings of a Slack webhook sink.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct SlackConfig {
-    /// The webhook's URL, a secret: `{ env = "SLACK_WEBHOOK_URL" }` or `{ file = "…" }`.
-    url: SecretRef,
-    /// How long one delivery may take, from connect to answer.
-    #[serde(default = "timeout")]
-    timeout: Span,
-}
-
-fn timeout() -> Span {
-    TIMEOUT
-}
-
 #[derive(Debug)]
-struct Slack {
-    url: SecretRef,
-    vault: Vault,
-    peer: Peer,
-}
+struct Slack(Hook);
 
 fn build(table: &Table, build: &SinkBuild) -> Result<Box<dyn Sink>, ConfigError> {
-    let config: SlackConfig = parse(table)?;
-    let vault = Vault::of(build);
-    let url = vault.check_url("url", &config.url)?;
-    Ok(Box::new(Slack { peer: Peer::new(config.timeout, build, &url)?, url: config.url, vault }))
+    Ok(Box::new(Slack(Hook::build(table, build)?)))
 }
 
 #[async_trait]
 impl Sink for Slack {
     async fn deliver(&self, dispatch: Dispatch<'_>) -> Result<Receipt, DeliveryError> {
-        let url = self.vault.url(&self.url)?;
+        let url = self.0.url()?;
         let hidden = hidden_part(&url);
         let body = body(&Message::of(dispatch.notice));
-        self.peer.send(self.peer.post_json(url, &body), &[&hidden]).await?;
+        self.0.peer.send(self.0.peer.post_json(url, &body), &[&hidden]).await?;
         Ok(Receipt::default())
     }
 

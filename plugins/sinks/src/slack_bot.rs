@@ -106,7 +106,12 @@ impl Sink for SlackBot {
         // The edit comes first, because repeating it after a failed post changes nothing.
         let is_edited = match message.occasion {
             Occasion::Acknowledged | Occasion::Resolved => self.edit(&message, head).await?,
-            Occasion::Opened | Occasion::Worsened | Occasion::Reminded | Occasion::Test => false,
+            Occasion::Opened
+            | Occasion::Reopened
+            | Occasion::Worsened
+            | Occasion::Reminded
+            | Occasion::Escalated
+            | Occasion::Test => false,
         };
         if is_edited && message.occasion == Occasion::Acknowledged {
             return Ok(Receipt { reference: earlier.map(SmolStr::from) });
@@ -125,8 +130,10 @@ impl SlackBot {
         body["channel"] = json!(self.config.channel);
         if let Some(head) = head {
             body["thread_ts"] = json!(head.ts);
-            body["reply_broadcast"] =
-                json!(matches!(message.occasion, Occasion::Worsened | Occasion::Reminded));
+            body["reply_broadcast"] = json!(matches!(
+                message.occasion,
+                Occasion::Reopened | Occasion::Worsened | Occasion::Reminded | Occasion::Escalated
+            ));
         }
         let answer =
             self.call("chat.postMessage", &body).await?.map_err(|error| into_delivery_error(&error))?;
@@ -159,7 +166,7 @@ impl SlackBot {
         match said["ok"].as_bool() {
             Some(true) => Ok(Ok(said)),
             Some(false) => Ok(Err(quote(said["error"].as_str().unwrap_or("unknown").as_bytes(), &[&token]))),
-            None => Err(DeliveryError::Retry { reason: "the answer is not Slack's".to_owned(), after: None }),
+            None => Err(DeliveryError::Unanswered("the answer is not Slack's".to_owned())),
         }
     }
 }
@@ -247,7 +254,7 @@ mod tests {
         ] {
             let peer = HttpPeer::play(vec![reply(200, said)]);
             let error = deliver(&*bot(&peer), &notice(Occasion::Opened), None).unwrap_err();
-            assert_eq!(matches!(error, DeliveryError::Retry { .. }), is_retried, "{said}: {error}");
+            assert_eq!(!matches!(error, DeliveryError::Rejected(_)), is_retried, "{said}: {error}");
         }
     }
 

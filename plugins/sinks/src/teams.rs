@@ -4,17 +4,14 @@
 
 use async_trait::async_trait;
 use railwatch_model::{Occasion, Severity};
-use railwatch_plugin::config::{ConfigError, Span, parse};
+use railwatch_plugin::config::ConfigError;
 use railwatch_plugin::registry::SinkPlugin;
-use railwatch_plugin::secret::SecretRef;
 use railwatch_plugin::sink::{DeliveryError, Dispatch, Receipt, Sink, SinkBuild};
-use schemars::{JsonSchema, schema_for};
-use serde::Deserialize;
+use schemars::schema_for;
 use serde_json::{Value, json};
 use toml::Table;
 
-use crate::endpoint::{Vault, hidden_part};
-use crate::http::{Peer, TIMEOUT};
+use crate::endpoint::{Hook, HookConfig, hidden_part};
 use crate::message::{Message, Part};
 use crate::text::{fit, plain_char};
 
@@ -26,7 +23,7 @@ pub(crate) const PLUGIN: SinkPlugin = SinkPlugin {
 plugin = "teams"
 url = { env = "TEAMS_WORKFLOW_URL" }
 "#,
-    schema: || schema_for!(TeamsConfig),
+    schema: || schema_for!(HookConfig),
     build,
 };
 
@@ -35,45 +32,23 @@ const TEXT_CHARS_MAX: usize = 600;
 /// Bytes of a message (<https://learn.microsoft.com/en-us/microsoftteams/limits-specifications-teams>).
 const BODY_BYTES_MAX: usize = 28 * 1024;
 
-/// Settings of a Teams sink.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct TeamsConfig {
-    /// The workflow's URL, a secret (it is signed): `{ env = "TEAMS_WORKFLOW_URL" }` or `{ file = "…" }`.
-    url: SecretRef,
-    /// How long one delivery may take, from connect to answer.
-    #[serde(default = "timeout")]
-    timeout: Span,
-}
-
-fn timeout() -> Span {
-    TIMEOUT
-}
-
 #[derive(Debug)]
-struct Teams {
-    url: SecretRef,
-    vault: Vault,
-    peer: Peer,
-}
+struct Teams(Hook);
 
 fn build(table: &Table, build: &SinkBuild) -> Result<Box<dyn Sink>, ConfigError> {
-    let config: TeamsConfig = parse(table)?;
-    let vault = Vault::of(build);
-    let url = vault.check_url("url", &config.url)?;
-    Ok(Box::new(Teams { peer: Peer::new(config.timeout, build, &url)?, url: config.url, vault }))
+    Ok(Box::new(Teams(Hook::build(table, build)?)))
 }
 
 #[async_trait]
 impl Sink for Teams {
     async fn deliver(&self, dispatch: Dispatch<'_>) -> Result<Receipt, DeliveryError> {
-        let url = self.vault.url(&self.url)?;
+        let url = self.0.url()?;
         let (path, query) = (hidden_part(&url), url.query().unwrap_or_default().to_owned());
         // The signature alone opens the workflow, and a peer may echo it without the rest of the query.
         let signature = url.query_pairs().find(|(key, _)| key == "sig").map(|(_, value)| value.into_owned());
         let body = body(Message::of(dispatch.notice));
         let hide = [path.as_str(), &query, signature.as_deref().unwrap_or_default()];
-        self.peer.send(self.peer.post_json(url, &body), &hide).await?;
+        self.0.peer.send(self.0.peer.post_json(url, &body), &hide).await?;
         Ok(Receipt::default())
     }
 

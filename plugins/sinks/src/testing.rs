@@ -18,10 +18,12 @@ use railwatch_plugin::sink::{DeliveryError, Dispatch, Receipt, Sink, SinkBuild};
 use smallvec::smallvec;
 
 /// Every occasion.
-pub(crate) const OCCASIONS: [(Occasion, &str); 6] = [
+pub(crate) const OCCASIONS: [(Occasion, &str); 8] = [
     (Occasion::Opened, "opened"),
+    (Occasion::Reopened, "reopened"),
     (Occasion::Worsened, "worsened"),
     (Occasion::Reminded, "reminded"),
+    (Occasion::Escalated, "escalated"),
     (Occasion::Acknowledged, "acknowledged"),
     (Occasion::Resolved, "resolved"),
     (Occasion::Test, "test"),
@@ -49,14 +51,23 @@ pub(crate) fn notice(occasion: Occasion) -> Notice {
         incident: IncidentId("inc-7f3a".into()),
         occasion,
         subject: velocity.subject.clone(),
+        team: Some("billing".into()),
+        labels: Vec::new(),
+        escalations: Vec::new(),
         severity: Severity::High,
         headline: headline.to_owned(),
         alerts: vec![velocity],
         at: at("2026-11-23T02:00:10Z"),
         link: Some("https://railwatch.example/incidents/inc-7f3a?tab=a&b=1".to_owned()),
+        may_repeat: false,
     };
     match occasion {
         Occasion::Opened => {}
+        Occasion::Reopened => {
+            notices.alerts[0].times_seen = 3;
+            notices.may_repeat = true;
+        }
+        Occasion::Escalated => notices.escalations = vec!["nobody_there".into()],
         Occasion::Worsened | Occasion::Reminded => {
             let mut rule = alert("rule", Trigger::Rule("night_spend".into()), "more than $50 at night");
             rule.severity = Severity::Medium;
@@ -121,6 +132,8 @@ fn alert(id: &str, trigger: Trigger, summary: &str) -> Alert {
         id: AlertId(id.into()),
         incident: IncidentId("inc-7f3a".into()),
         subject: Subject::Agent(AgentId::new("agent_billing_7").unwrap()),
+        team: Some("billing".into()),
+        labels: Vec::new(),
         trigger,
         state: AlertState::Firing,
         severity: Severity::High,
@@ -134,6 +147,8 @@ fn alert(id: &str, trigger: Trigger, summary: &str) -> Alert {
         ],
         spent_since_onset: Usd::from_cents(5_700),
         payments: vec!["x402/0xabc".into(), "x402/0xdef".into()],
+        times_seen: 1,
+        silenced_by: None,
         onset_at: at("2026-11-23T01:48:00Z"),
         opened_at: at("2026-11-23T01:52:00Z"),
         updated_at: at("2026-11-23T02:00:10Z"),

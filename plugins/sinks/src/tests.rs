@@ -22,6 +22,7 @@ const SECRETS: &[(&str, &str)] = &[
     ("NTFY_TOPIC", "s3cr3t-topic"),
     ("PAGERDUTY_ROUTING_KEY", "0123456789abcdef0123456789abcdef"),
     ("OPSGENIE_API_KEY", "g3n13-k3y-s3cr3t"),
+    ("WATCHDOG_URL", "https://watchdog.example/ping/s3cr3t-check"),
     ("RAILWATCH_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
 ];
 

@@ -80,7 +80,7 @@ fn a_relapse_within_the_grace_period_continues_the_episode() {
     let mut effects = Effects::default();
     feed(&mut engine, T0 + 700, vec![payment("a1", "p2", T0 + 700, 200)], &mut effects);
     assert_eq!(engine.open_alerts()[0].id, first);
-    assert_eq!(effects.notices[0].occasion, Occasion::Opened);
+    assert_eq!(effects.notices[0].occasion, Occasion::Reopened);
 }
 
 #[test]

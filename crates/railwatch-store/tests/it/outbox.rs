@@ -49,7 +49,8 @@ fn an_entry_waits_for_the_earlier_one_of_its_incident_only() {
 
 #[test]
 fn an_attempt_that_was_cut_short_is_known_after_a_restart() {
-    for (decision, state) in [(Interrupted::Resend, "retry"), (Interrupted::LeaveUnknown, "unknown")] {
+    let again = [(Interrupted::Resend, "retry", false), (Interrupted::ResendMarked, "unknown", true)];
+    for (decision, second, marked) in again {
         let folder = Folder::new();
         let mut store = folder.open();
         queue(&mut store, &[("n1", "i1"), ("n2", "i2")]);
@@ -57,8 +58,41 @@ fn an_attempt_that_was_cut_short_is_known_after_a_restart() {
         drop(store);
         let mut store = folder.open();
         assert_eq!(store.settle_interrupted(at(5), |_| decision).unwrap(), 1);
-        assert_eq!(states(&store), [state, "queued"]);
+        assert_eq!(states(&store), ["retry", "queued"]);
+        assert_eq!(store.claim("chat", at(6), 1).unwrap()[0].in_doubt, marked);
+        drop(store);
+        let mut store = folder.open();
+        assert_eq!(store.settle_interrupted(at(7), |_| decision).unwrap(), 1);
+        assert_eq!(states(&store), [second, "queued"]);
     }
+}
+
+#[test]
+fn an_attempt_that_may_have_arrived_is_repeated_with_a_mark() {
+    let folder = Folder::new();
+    let mut store = folder.open();
+    queue(&mut store, &[("n1", "i1"), ("n2", "i2")]);
+    let claimed = store.claim("chat", at(1), 1).unwrap();
+    assert!(!claimed[0].in_doubt);
+    store.mark_doubtful(1, at(1), at(2), "no answer").unwrap();
+    let claimed = store.claim("chat", at(2), 1).unwrap();
+    assert_eq!((claimed[0].id, claimed[0].in_doubt, claimed[0].attempt), (1, true, 2));
+    store.mark_sent(1, at(3), "{}").unwrap();
+    assert_eq!(store.outbox(Some(OutboxState::Sent), 1).unwrap()[0].n_doubts, 1);
+    assert!(store.mark_doubtful(1, at(4), at(5), "no answer").is_err(), "no attempt is under way");
+}
+
+#[test]
+fn what_was_claimed_and_not_attempted_goes_back() {
+    let folder = Folder::new();
+    let mut store = folder.open();
+    queue(&mut store, &[("n1", "i1"), ("n2", "i2")]);
+    store.claim("chat", at(1), 1).unwrap();
+    store.mark_retry(1, at(1), at(1), "503").unwrap();
+    assert_eq!(claim(&mut store, 2), [(1, 2), (2, 1)]);
+    store.unclaim(&[1, 2]).unwrap();
+    assert_eq!(states(&store), ["retry", "queued"]);
+    assert_eq!(claim(&mut store, 3), [(1, 2), (2, 1)]);
 }
 
 #[test]

@@ -61,7 +61,9 @@ fn effects_are_forgotten_only_when_no_recovery_would_write_them_again() {
     let outbox = ["closed", "open"]
         .map(|incident| ("chat".into(), notice(&format!("n-{incident}"), incident, Occasion::Opened)));
     let alerts = vec![alert("a", Resolved, 1), open];
-    store.write_effects(&[Effects { seq: 1, alerts, outbox: outbox.to_vec(), audit: vec![] }]).unwrap();
+    store
+        .write_effects(&[Effects { seq: 1, alerts, outbox: outbox.to_vec(), ..Effects::default() }])
+        .unwrap();
     for claimed in store.claim("chat", at(2), 10).unwrap() {
         store.mark_sent(claimed.id, at(2), "{}").unwrap();
     }

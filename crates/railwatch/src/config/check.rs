@@ -3,7 +3,7 @@
 use std::collections::hash_map::{Entry, HashMap};
 use std::path::{Path, PathBuf};
 
-use railwatch_model::{Asset, SignalKind};
+use railwatch_model::{Asset, ConditionKind, SignalKind};
 use serde::Deserialize as _;
 
 use super::Registries;
@@ -210,36 +210,80 @@ fn team_references(build: &mut Building<'_>) {
 
 fn routes(build: &mut Building<'_>, registries: &Registries<'_>) {
     let root = build.root;
-    let names: Vec<&str> = root
-        .child("sinks")
-        .and_then(Node::table)
-        .into_iter()
-        .flatten()
-        .map(|(name, _)| name.as_str())
-        .collect();
+    for (section, matchers) in [
+        ("routes", &["match"][..]),
+        ("escalations", &["match"]),
+        ("mutes", &["match"]),
+        ("inhibitions", &["match", "by"]),
+    ] {
+        for (index, node) in root.elements(section).iter().enumerate() {
+            let path = format!("{section}[{index}]");
+            sink_references(build, &path, node);
+            for key in matchers {
+                if let Some(kind) = node.child(key).and_then(|matcher| matcher.child("kind")) {
+                    kind_reference(build, &format!("{path}.{key}.kind"), kind, registries);
+                }
+            }
+        }
+    }
+    unique_names(build, "escalations");
+    unique_names(build, "mutes");
     let mut catch_all: Option<Place> = None;
     for (index, route) in root.elements("routes").iter().enumerate() {
-        let path = format!("routes[{index}]");
-        let sinks = route.child("sinks").and_then(Node::array).unwrap_or_default();
-        for (position, sink) in sinks.iter().enumerate() {
-            let Some(name) = sink.text().filter(|name| !names.contains(name)) else { continue };
-            let path = format!("{path}.sinks[{position}]");
-            let finding = Diagnostic::error(path, format!("there is no sink {name:?}"), sink.place);
-            let help = did_you_mean(name, names.iter().copied())
-                .or((!names.is_empty()).then(|| format!("known sinks: {}", names.join(", "))));
-            build.report(finding.label("no such sink").help(help));
-        }
-        if let Some(kind) = route.child("match").and_then(|matches| matches.child("kind")) {
-            kind_reference(build, &format!("{path}.match.kind"), kind, registries);
-        }
         if let Some(place) = catch_all {
             let message = "this route is never reached";
-            let finding = Diagnostic::warning(path, message, route.key).label("nothing comes this far");
+            let finding = Diagnostic::warning(format!("routes[{index}]"), message, route.key)
+                .label("nothing comes this far");
             build.report(
                 finding.related(place, "everything ends here: it matches all and does not `continue`"),
             );
         } else if is_catch_all(route) {
             catch_all = Some(route.key);
+        }
+    }
+}
+
+/// The sinks that a route or an escalation names must be there and must tell people.
+fn sink_references(build: &mut Building<'_>, path: &str, node: &Node) {
+    let sinks = build.root.child("sinks").and_then(Node::table).into_iter().flatten();
+    let sinks: Vec<(&str, Option<&str>)> =
+        sinks.map(|(name, sink)| (name.as_str(), sink.child("plugin").and_then(Node::text))).collect();
+    let named = node.child("sinks").and_then(Node::array).unwrap_or_default();
+    for (position, sink) in named.iter().enumerate() {
+        let Some(name) = sink.text() else { continue };
+        let path = format!("{path}.sinks[{position}]");
+        match sinks.iter().find(|(known, _)| *known == name) {
+            Some((_, Some("heartbeat"))) => {
+                let message = format!("sink {name:?} is a heartbeat, which tells people nothing");
+                let finding = Diagnostic::error(path, message, sink.place).label("takes no notices");
+                build.report(finding.help("leave it out: it gives signs of life without being named".to_owned()));
+            }
+            Some(_) => {}
+            None => {
+                let finding = Diagnostic::error(path, format!("there is no sink {name:?}"), sink.place);
+                let names = sinks.iter().map(|(known, _)| *known);
+                let known = names.clone().collect::<Vec<_>>().join(", ");
+                let help = did_you_mean(name, names)
+                    .or((!known.is_empty()).then(|| format!("known sinks: {known}")));
+                build.report(finding.label("no such sink").help(help));
+            }
+        }
+    }
+}
+
+fn unique_names(build: &mut Building<'_>, section: &str) {
+    let mut seen: HashMap<&str, Place> = HashMap::new();
+    for (index, node) in build.root.elements(section).iter().enumerate() {
+        let Some(name) = node.child("name") else { continue };
+        let Some(text) = name.text() else { continue };
+        match seen.entry(text) {
+            Entry::Vacant(entry) => {
+                entry.insert(name.place);
+            }
+            Entry::Occupied(entry) => {
+                let message = format!("two {section} have the name {text:?}");
+                build.report(twice(format!("{section}[{index}].name"), message, name.place, *entry.get()));
+            }
         }
     }
 }
@@ -254,7 +298,8 @@ fn is_catch_all(route: &Node) -> bool {
 fn kind_reference(build: &mut Building<'_>, path: &str, node: &Node, registries: &Registries<'_>) {
     let Some(name) = node.text().filter(|name| !name.contains('*')) else { return };
     let detectors = registries.detectors.iter().map(|plugin| plugin.name);
-    let known: Vec<&str> = KINDS.into_iter().chain(detectors).collect();
+    let conditions = ConditionKind::ALL.map(ConditionKind::as_str);
+    let known: Vec<&str> = KINDS.into_iter().chain(conditions).chain(detectors).collect();
     if !matches!(SignalKind::from_name(name), SignalKind::Custom(_)) || known.contains(&name) {
         return;
     }

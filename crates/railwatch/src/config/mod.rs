@@ -37,15 +37,16 @@ pub use agents::{Agent, Announcement, BudgetPeriod, BudgetSpec, Fleet, Team};
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Place, SourceFile};
 pub use init::init;
 pub use load::{load, load_with};
-pub use route::Target;
+pub use route::Told;
 pub use schema::schema;
 pub use settings::{
-    Alerts, Config, DetectorCommon, DetectorConfig, Http, Limits, Match, Price, PricePoll, Route, Rules,
-    Score, SinkCommon, SinkConfig, SourceCommon, SourceConfig, Store,
+    Alerts, Config, Day, DetectorCommon, DetectorConfig, Equal, Escalation, Http, Inhibition, Limits, Mute,
+    Price, PricePoll, Route, Rules, Score, SeverityFrom, SinkCommon, SinkConfig, SourceCommon, SourceConfig,
+    Store,
 };
 pub use show::show_resolved;
 pub use values::{
-    Address, AgentName, Per, PerPeriod, Positive, PriceText, SeverityRange, Url, Velocity, Zone,
+    Address, AgentName, DayTime, Per, PerPeriod, Positive, PriceText, RateLimit, Url, Velocity, Zone,
 };
 
 /// The plugins that a configuration may name.

@@ -1,90 +1,77 @@
-//! Which sinks are told: routes in order, the first that matches wins unless it says `continue`.
+//! Which sinks are told: routes in order, the first that matches wins unless it says `continue`; then the sinks of the
+//! escalations that the incident has gone through.
 
-use railwatch_model::{Severity, SmolStr};
+use railwatch_model::{Facts, Notice, Occasion, SmolStr};
 
-use super::settings::{Config, Match};
+use super::settings::{Config, SinkConfig};
 
-/// What routes ask about a notice.
-#[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
-    /// Its severity.
-    pub severity: Severity,
-    /// The agent, if it is about one.
-    pub agent: Option<&'a str>,
-    /// The team of that agent, or the team that it is about.
-    pub team: Option<&'a str>,
-    /// The rails of its signals and payments.
-    pub rails: &'a [&'a str],
-    /// The kinds of its signals.
-    pub kinds: &'a [&'a str],
-}
-
-impl Match {
-    /// True if every condition holds.
-    pub fn accepts(&self, target: &Target<'_>) -> bool {
-        let is = |pattern: &Option<String>, value: Option<&str>| match (pattern, value) {
-            (None, _) => true,
-            (Some(pattern), Some(value)) => glob(pattern, value),
-            (Some(_), None) => false,
-        };
-        let any = |pattern: &Option<String>, values: &[&str]| match pattern {
-            None => true,
-            Some(pattern) => values.iter().any(|value| glob(pattern, value)),
-        };
-        self.severity.is_none_or(|range| range.contains(target.severity))
-            && is(&self.agent, target.agent)
-            && is(&self.team, target.team)
-            && any(&self.rail, target.rails)
-            && any(&self.kind, target.kinds)
-    }
+/// Why a sink is told or is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The sink.
+    pub sink: SmolStr,
+    /// What names it, such as `route 2` or `escalation nobody-there`.
+    pub via: String,
+    /// Why it is not told all the same.
+    pub refused: Option<&'static str>,
 }
 
 impl Config {
-    /// The enabled sinks that are told, each once, in order.
-    pub fn sinks_for(&self, target: &Target<'_>) -> Vec<SmolStr> {
-        if target.severity < self.alerts.min_severity {
-            return Vec::new();
+    /// The sinks that are told of a notice, each once, in order.
+    pub fn sinks_for(&self, notice: &Notice) -> Vec<SmolStr> {
+        let told = self.route(&notice.facts(), notice.occasion, &notice.escalations);
+        told.into_iter().filter(|told| told.refused.is_none()).map(|told| told.sink).collect()
+    }
+
+    /// Every sink that routes and escalations name for these facts, each once, in order.
+    pub fn route(&self, facts: &Facts, occasion: Occasion, escalations: &[SmolStr]) -> Vec<Told> {
+        let mut named: Vec<(&str, String)> = Vec::new();
+        // Those who are told anyway know already: an escalation is for further people.
+        if occasion != Occasion::Escalated {
+            named.extend(self.routed(facts));
         }
-        let mut names: Vec<&str> = Vec::new();
+        let latest = if occasion == Occasion::Escalated { escalations.len().saturating_sub(1) } else { 0 };
+        for name in escalations.iter().skip(latest) {
+            let escalation = self.escalations.iter().find(|escalation| escalation.name == *name);
+            let sinks = escalation.iter().flat_map(|escalation| &escalation.sinks);
+            named.extend(sinks.map(|sink| (sink.as_str(), format!("escalation {name}"))));
+        }
+        let mut told: Vec<Told> = Vec::new();
+        for (sink, via) in named {
+            if told.iter().any(|earlier| earlier.sink == sink) {
+                continue;
+            }
+            let refused = self.refusal(facts, self.sinks.get(sink));
+            told.push(Told { sink: sink.into(), via, refused });
+        }
+        told
+    }
+
+    fn routed(&self, facts: &Facts) -> Vec<(&str, String)> {
         if self.routes.is_empty() {
-            names.extend(self.sinks.keys().map(SmolStr::as_str));
+            let all = self.sinks.iter().filter(|(_, sink)| !sink.is_heartbeat());
+            return all.map(|(sink, _)| (sink.as_str(), "no routes: all sinks".to_owned())).collect();
         }
-        for route in self.routes.iter().filter(|route| route.matches.accepts(target)) {
-            names.extend(route.sinks.iter().map(String::as_str));
+        let mut named = Vec::new();
+        for (place, route) in self.routes.iter().enumerate().filter(|(_, route)| route.matches.accepts(facts))
+        {
+            named.extend(route.sinks.iter().map(|sink| (sink.as_str(), format!("routes[{place}]"))));
             if !route.goes_on {
                 break;
             }
         }
-        let mut told = Vec::new();
-        for name in names {
-            let wanted = self.sinks.get(name).is_some_and(|sink| {
-                sink.common.enabled && sink.common.min_severity.is_none_or(|min| target.severity >= min)
-            });
-            if wanted && !told.iter().any(|earlier| earlier == name) {
-                told.push(SmolStr::new(name));
-            }
-        }
-        told
+        named
     }
-}
 
-/// True if `text` is `pattern`, where each `*` stands for any run of characters. Linear in both for one star, and
-/// never worse than their product.
-pub(super) fn glob(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
-    let mut parts = parts.peekable();
-    if parts.peek().is_none() {
-        return rest.is_empty();
-    }
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
+    fn refusal(&self, facts: &Facts, sink: Option<&SinkConfig>) -> Option<&'static str> {
+        let Some(sink) = sink else { return Some("it is not configured") };
+        if !sink.common.enabled {
+            return Some("it is disabled");
         }
-        match rest.split_once(part) {
-            Some((_, tail)) => rest = tail,
-            None => return false,
+        if facts.severity < self.alerts.min_severity {
+            return Some("the severity is below alerts.min_severity");
         }
+        let is_below = sink.common.min_severity.is_some_and(|min| facts.severity < min);
+        is_below.then_some("the severity is below the sink's min_severity")
     }
-    true
 }

@@ -10,7 +10,8 @@ use serde_json::{Map, Value as Json, json};
 use super::Registries;
 use super::agents::{Agent, Announcement, Fleet, Team};
 use super::settings::{
-    Alerts, DetectorCommon, Http, Limits, Price, Route, Rules, Score, SinkCommon, SourceCommon, Store,
+    Alerts, DetectorCommon, Escalation, Http, Inhibition, Limits, Mute, Price, Route, Rules, Score,
+    SinkCommon, SourceCommon, Store,
 };
 use super::values::Zone;
 
@@ -41,6 +42,12 @@ struct Root {
     alerts: Option<Alerts>,
     /// Which notice goes to which sink, in order.
     routes: Option<Vec<Route>>,
+    /// Who is told when nobody takes an incident.
+    escalations: Option<Vec<Escalation>>,
+    /// When people are not told.
+    mutes: Option<Vec<Mute>>,
+    /// Which incidents explain others.
+    inhibitions: Option<Vec<Inhibition>>,
     /// The agents.
     agents: Option<Vec<Agent>>,
     /// The teams.

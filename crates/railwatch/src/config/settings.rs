@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use railwatch_model::{Direction, Severity, SmolStr};
-use railwatch_plugin::config::Fraction;
+use railwatch_model::{Direction, Matcher, Severity, SmolStr, Usd};
+use railwatch_plugin::config::{Dollars, Fraction};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::agents::{Agent, Announcement, Fleet, Team};
-use super::values::{Address, AgentName, Positive, PriceText, SeverityRange, Url, Zone};
+use super::values::{Address, AgentName, DayTime, Positive, PriceText, RateLimit, Url, Zone};
 
 /// A checked configuration. Two generations are compared with `==`, section by section.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,12 @@ pub struct Config {
     pub alerts: Alerts,
     /// Which notice goes to which sink, in order.
     pub routes: Vec<Route>,
+    /// Who is told when nobody takes an incident.
+    pub escalations: Vec<Escalation>,
+    /// When people are not told.
+    pub mutes: Vec<Mute>,
+    /// Which incidents explain others.
+    pub inhibitions: Vec<Inhibition>,
     /// The agents.
     pub agents: Vec<Agent>,
     /// The teams.
@@ -59,6 +65,13 @@ pub struct SourceConfig {
     pub common: SourceCommon,
     /// The plugin's own keys.
     pub table: toml::Table,
+}
+
+impl SinkConfig {
+    /// True if it is given signs of life instead of notices.
+    pub fn is_heartbeat(&self) -> bool {
+        self.plugin == "heartbeat"
+    }
 }
 
 /// A sink: what the host handles, and the plugin's own table.
@@ -111,6 +124,9 @@ pub struct SinkCommon {
     /// The lowest severity that this sink is told about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_severity: Option<Severity>,
+    /// How many notices it is given at most, such as `"30/m"`; others wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// The keys of every detector that the host handles itself.
@@ -132,7 +148,7 @@ impl Common for SourceCommon {
 }
 
 impl Common for SinkCommon {
-    const KEYS: &'static [&'static str] = &["enabled", "min_severity"];
+    const KEYS: &'static [&'static str] = &["enabled", "min_severity", "rate_limit"];
 }
 
 impl Common for DetectorCommon {
@@ -209,10 +225,29 @@ pub struct Rules {
 pub struct Alerts {
     /// How long a trigger must be quiet before its alert resolves.
     pub clear_after: Positive,
+    /// What fires again within this time after it was resolved is the same incident again.
+    pub reopen_within: Positive,
+    /// Alerts that join an open incident are told this long after the last notice about it.
+    pub group_interval: Positive,
     /// How often people are reminded of an incident that nobody took.
     pub remind_every: Positive,
     /// The lowest severity that people are told about.
     pub min_severity: Severity,
+    /// The money at risk from which an alert is medium, high or critical: what is lost already, and what the next hour
+    /// costs if nobody acts.
+    pub severity_from: SeverityFrom,
+}
+
+/// Money at risk that makes a severity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SeverityFrom {
+    /// Medium from here.
+    pub medium: Dollars,
+    /// High from here.
+    pub high: Dollars,
+    /// Critical from here.
+    pub critical: Dollars,
 }
 
 /// Sends notices that match to some sinks. Without any route, every sink gets everything.
@@ -221,7 +256,7 @@ pub struct Alerts {
 pub struct Route {
     /// What a notice must be; nothing matches everything.
     #[serde(default, rename = "match")]
-    pub matches: Match,
+    pub matches: Matcher,
     /// The names of the sinks.
     #[schemars(length(min = 1))]
     pub sinks: Vec<String>,
@@ -230,25 +265,91 @@ pub struct Route {
     pub goes_on: bool,
 }
 
-/// Conditions that must all hold.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Match {
-    /// The severity: `"high"` or `">=high"`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub severity: Option<SeverityRange>,
-    /// The agent; `*` stands for anything.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub agent: Option<String>,
+/// Tells further sinks of an incident that nobody takes. They hear of its end, too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Escalation {
+    /// Its name, unique.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Which incidents; nothing matches everything.
+    #[serde(default, rename = "match")]
+    pub matches: Matcher,
+    /// How long after people were first told.
+    pub after: Positive,
+    /// The names of the sinks.
+    #[schemars(length(min = 1))]
+    pub sinks: Vec<String>,
+}
+
+/// Hours in which people are not told. What is still open at their end is told then.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mute {
+    /// Its name, for people.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Which incidents; nothing matches everything.
+    #[serde(default, rename = "match")]
+    pub matches: Matcher,
+    /// The days on which the hours begin; every day by default.
+    #[serde(default)]
+    pub days: Vec<Day>,
+    /// The time of the day at which they begin.
+    pub from: DayTime,
+    /// The time at which they end; not after `from`: on the next day.
+    pub until: DayTime,
+    /// Whose time; the configuration's `timezone` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<Zone>,
+}
+
+/// While an incident that matches `by` is open, others that match are not told: it explains them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Inhibition {
+    /// The incident that explains.
+    pub by: Matcher,
+    /// The incidents that are explained.
+    #[serde(rename = "match")]
+    pub matches: Matcher,
+    /// What both must share.
+    #[serde(default)]
+    pub equal: Vec<Equal>,
+}
+
+/// A day of the week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Day {
+    /// Monday.
+    Mon,
+    /// Tuesday.
+    Tue,
+    /// Wednesday.
+    Wed,
+    /// Thursday.
+    Thu,
+    /// Friday.
+    Fri,
+    /// Saturday.
+    Sat,
+    /// Sunday.
+    Sun,
+}
+
+/// What two incidents may share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Equal {
+    /// The agent.
+    Agent,
     /// The team.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub team: Option<String>,
-    /// The rail; `*` stands for anything.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rail: Option<String>,
-    /// The kind of signal.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
+    Team,
+    /// A rail.
+    Rail,
+    /// A kind of signal, or a rule.
+    Kind,
 }
 
 /// What one asset is worth.
@@ -324,7 +425,7 @@ impl Default for SourceCommon {
 
 impl Default for SinkCommon {
     fn default() -> Self {
-        Self { enabled: true, min_severity: None }
+        Self { enabled: true, min_severity: None, rate_limit: None }
     }
 }
 
@@ -367,6 +468,20 @@ impl Default for Score {
 
 impl Default for Alerts {
     fn default() -> Self {
-        Self { clear_after: secs(HOUR), remind_every: secs(DAY / 2), min_severity: Severity::Info }
+        Self {
+            clear_after: secs(HOUR),
+            reopen_within: secs(HOUR / 2),
+            group_interval: secs(HOUR / 12),
+            remind_every: secs(DAY / 2),
+            min_severity: Severity::Info,
+            severity_from: SeverityFrom::default(),
+        }
+    }
+}
+
+impl Default for SeverityFrom {
+    fn default() -> Self {
+        let dollars = |dollars: i64| Dollars(Usd::from_cents(dollars * 100));
+        Self { medium: dollars(1), high: dollars(20), critical: dollars(500) }
     }
 }

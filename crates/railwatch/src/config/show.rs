@@ -39,6 +39,9 @@ pub fn show_resolved(config: &Config, registries: &Registries<'_>) -> String {
     root.insert("detectors".to_owned(), section(detectors));
     put(&mut root, "prices", &config.prices);
     put(&mut root, "routes", &config.routes);
+    put(&mut root, "escalations", &config.escalations);
+    put(&mut root, "mutes", &config.mutes);
+    put(&mut root, "inhibitions", &config.inhibitions);
     put(&mut root, "teams", &config.teams);
     put(&mut root, "agents", &config.agents);
     put(&mut root, "announcements", &config.announcements);
@@ -57,8 +60,21 @@ fn is_empty(value: &Value) -> bool {
 }
 
 fn put<T: Serialize>(root: &mut Table, key: &str, value: &T) {
-    let value = Value::try_from(value).expect("the host's sections are plain data");
+    let mut value = Value::try_from(value).expect("the host's sections are plain data");
+    prune(&mut value);
     root.insert(key.to_owned(), value);
+}
+
+/// Takes out tables without anything in them, which say nothing.
+fn prune(value: &mut Value) {
+    match value {
+        Value::Table(table) => {
+            table.iter_mut().for_each(|(_, value)| prune(value));
+            table.retain(|_, value| !value.as_table().is_some_and(Table::is_empty));
+        }
+        Value::Array(array) => array.iter_mut().for_each(prune),
+        Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => {}
+    }
 }
 
 fn section<'a>(entries: impl Iterator<Item = (&'a str, Table)>) -> Value {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use railwatch_model::{AgentId, Severity, SmolStr, Timestamp, Usd};
+use railwatch_model::{AgentId, Severity, SeverityRange, SmolStr, Timestamp, Usd};
 use railwatch_plugin::config::{Dollars, Fraction, Span};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -56,14 +56,18 @@ pub struct PerPeriod {
     pub per: Per,
 }
 
-/// A range of severities: `"high"`, `">=high"`, `"<medium"`.
+/// How often something may happen, such as `"30/m"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SeverityRange {
-    /// The lowest that is in it.
-    pub min: Severity,
-    /// The highest that is in it.
-    pub max: Severity,
+pub struct RateLimit {
+    /// How often; at least once.
+    pub n: u32,
+    /// Per what.
+    pub per: Duration,
 }
+
+/// A time of the day, in minutes after midnight; 24:00 is its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DayTime(pub u16);
 
 /// A price in dollars for one whole unit of an asset, above zero, exact.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +95,14 @@ pub(super) fn check(mark: &str, text: &str) -> Option<Result<(), String>> {
         "agent_id" => reads::<AgentName>(text),
         "velocity" => reads::<Velocity>(text),
         "budget" => reads::<PerPeriod>(text),
-        "severity_range" => reads::<SeverityRange>(text),
+        "severity_range" => reads::<SeverityRange>(text).map_err(|error| {
+            let name = text.trim_start_matches(['<', '>', '=', ' ']);
+            let names = Severity::ALL.iter().map(|severity| severity.as_str());
+            let hint = super::diagnostic::did_you_mean(name, names.filter(|known| *known != name));
+            hint.map_or(error.clone(), |hint| format!("{error}; {hint}"))
+        }),
+        "day_time" => reads::<DayTime>(text),
+        "rate" => reads::<RateLimit>(text),
         "price" => reads::<PriceText>(text),
         "address" => reads::<Address>(text),
         "url" => reads::<Url>(text),
@@ -112,6 +123,8 @@ pub(super) fn expected(mark: &str) -> Option<&'static str> {
         "velocity" => "a velocity such as \"$8 / h\"",
         "budget" => "a budget such as \"$10,000.00 / month\"",
         "severity_range" => "a severity, or a range such as \">=high\"",
+        "rate" => "a rate such as \"30/m\"",
+        "day_time" => "a time of the day such as \"22:00\"",
         "price" => "dollars for one whole unit, such as \"65000\"",
         "address" => "an address and port such as \"127.0.0.1:7414\"",
         "url" => "an http:// or https:// address",
@@ -217,45 +230,37 @@ impl Velocity {
     }
 }
 
-/// The severities, lowest first.
-const SEVERITIES: [Severity; 5] =
-    [Severity::Info, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
-
-impl SeverityRange {
-    /// Every severity.
-    pub const ALL: Self = Self { min: Severity::Info, max: Severity::Critical };
-
-    /// True if it is in the range.
-    pub fn contains(self, severity: Severity) -> bool {
-        (self.min..=self.max).contains(&severity)
-    }
-}
-
-impl FromStr for SeverityRange {
+impl FromStr for RateLimit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let compact = text.replace(' ', "");
-        let name = compact.trim_start_matches(['<', '>', '=']);
-        let index = SEVERITIES.iter().position(|severity| severity.as_str() == name).ok_or_else(|| {
-            let hint = super::diagnostic::did_you_mean(name, SEVERITIES.iter().map(|severity| severity.as_str()));
-            let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
-            format!("{text:?} is not a severity; use info, low, medium, high, critical, or a range like \">=high\"{hint}")
-        })?;
-        let (first, last) = (0, SEVERITIES.len().saturating_sub(1));
-        let nothing = || format!("no severity is in {text:?}");
-        let (min, max) = match compact.strip_suffix(name).unwrap_or_default() {
-            "" | "=" | "==" => (index, index),
-            ">=" => (index, last),
-            ">" => (index.saturating_add(1), last),
-            "<=" => (first, index),
-            "<" => (first, index.checked_sub(1).ok_or_else(nothing)?),
-            other => return Err(format!("{other:?} is not a comparison; use >=, >, <=, < or nothing")),
+        let wrong = || format!("{text:?} is not a rate; write it like \"30/m\", \"1/s\" or \"100/h\"");
+        let (n, per) = text.split_once('/').ok_or_else(wrong)?;
+        let secs = match per.trim() {
+            "s" | "second" => 1,
+            "m" | "min" | "minute" => 60,
+            "h" | "hour" => 3600,
+            _ => return Err(wrong()),
         };
-        match (SEVERITIES.get(min), SEVERITIES.get(max)) {
-            (Some(&min), Some(&max)) => Ok(Self { min, max }),
-            _ => Err(nothing()),
+        let n = n.trim().parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
+        Ok(Self { n, per: Duration::from_secs(secs) })
+    }
+}
+
+impl FromStr for DayTime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a time of the day; write it like \"22:00\", up to \"24:00\"");
+        let (hour, minute) = text.trim().split_once(':').ok_or_else(wrong)?;
+        let digits = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(hour) || !digits(minute) {
+            return Err(wrong());
         }
+        let (hour, minute): (u16, u16) =
+            (hour.parse().map_err(|_| wrong())?, minute.parse().map_err(|_| wrong())?);
+        let minutes = hour * 60 + minute;
+        if minute < 60 && minutes <= 24 * 60 { Ok(Self(minutes)) } else { Err(wrong()) }
     }
 }
 
@@ -337,15 +342,20 @@ impl fmt::Display for Velocity {
     }
 }
 
-impl fmt::Display for SeverityRange {
+impl fmt::Display for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.min == self.max {
-            f.write_str(self.min.as_str())
-        } else if self.min == Severity::Info {
-            write!(f, "<={}", self.max.as_str())
-        } else {
-            write!(f, ">={}", self.min.as_str())
-        }
+        let per = match self.per.as_secs() {
+            1 => "s",
+            60 => "m",
+            _ => "h",
+        };
+        write!(f, "{}/{per}", self.n)
+    }
+}
+
+impl fmt::Display for DayTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}:{:02}", self.0 / 60, self.0 % 60)
     }
 }
 
@@ -403,7 +413,8 @@ text_value!(Zone, "timezone", "an IANA time zone such as \"Europe/Berlin\"");
 text_value!(AgentName, "agent_id", "an agent's id");
 text_value!(Velocity, "velocity", "a velocity such as \"$8 / h\"");
 text_value!(PerPeriod, "budget", "a budget such as \"$10,000.00 / month\"");
-text_value!(SeverityRange, "severity_range", "a severity, or a range such as \">=high\"");
+text_value!(RateLimit, "rate", "how often something may happen, such as \"30/m\"");
+text_value!(DayTime, "day_time", "a time of the day such as \"22:00\"");
 text_value!(PriceText, "price", "dollars for one whole unit, such as \"65000\"");
 text_value!(Address, "address", "an address and port such as \"127.0.0.1:7414\"");
 text_value!(Url, "url", "an http:// or https:// address");

@@ -11,14 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use railwatch_engine::{Accepted, Engine, Generation};
-use railwatch_model::{Action, Label, Payment, Record, Seq, SmolStr, Timestamp};
+use railwatch_model::{Action, Condition, Label, Payment, Record, Seq, SmolStr, Timestamp};
 use railwatch_plugin::clock::Clock;
 use railwatch_plugin::source::Submission;
-use railwatch_store::{AuditEntry, Effects, Reject};
+use railwatch_store::{Effects, Reject};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
-use crate::host::delivery::route;
 use crate::host::journal::{Append, Appended, Command as StoreCommand, Journal, Write, store_effects};
 use crate::host::metrics::Metrics;
 use crate::host::prices::Prices;
@@ -34,6 +33,8 @@ pub(crate) enum Command {
     Tick,
     /// A person did something. The reply comes when it is durable and applied.
     Act { by: SmolStr, action: Action, done: oneshot::Sender<()> },
+    /// A condition of railwatch itself or a source began, changed or ended.
+    Report(Condition),
     /// A new generation is ready. The reply comes when it is in force.
     Install { generation: Box<Generation>, config: Arc<Config>, done: oneshot::Sender<()> },
     /// The generation that the engine was made with is in force.
@@ -55,6 +56,7 @@ impl std::fmt::Debug for Command {
         f.write_str(match self {
             Self::Tick => "Tick",
             Self::Act { .. } => "Act",
+            Self::Report(_) => "Report",
             Self::Install { .. } => "Install",
             Self::Began { .. } => "Began",
             Self::Look(_) => "Look",
@@ -117,7 +119,6 @@ struct InFlight {
     acks: Vec<oneshot::Sender<()>>,
     done: Option<oneshot::Sender<()>>,
     install: Option<(Box<Generation>, Arc<Config>)>,
-    audit: Vec<AuditEntry>,
 }
 
 /// The part of the core that changes while it runs.
@@ -272,11 +273,14 @@ impl Core {
                 }
             }
             Command::Act { by, action, done } => {
-                let audit = audit_entry(now, &by, &action);
                 let append =
                     Append { records: vec![Record::Action { now, by, action }], ..Append::default() };
-                let flight = InFlight { done: Some(done), audit: vec![audit], ..InFlight::default() };
+                let flight = InFlight { done: Some(done), ..InFlight::default() };
                 self.send(append, flight, progress).await;
+            }
+            Command::Report(condition) => {
+                let records = vec![Record::Condition { now, condition }];
+                self.send(Append { records, ..Append::default() }, InFlight::default(), progress).await;
             }
             Command::Install { generation, config, done } => {
                 let record =
@@ -338,9 +342,9 @@ impl Core {
             self.applied = seq;
             self.metrics.journal_seq.set(i64::try_from(seq).unwrap_or(i64::MAX));
             self.metrics.count_effects(&effects);
-            if !effects.is_empty() || !flight.audit.is_empty() {
-                let config = &self.config;
-                let effects = store_effects(seq, effects, flight.audit, |notice| route(config, notice));
+            let config = &self.config;
+            let effects = store_effects(seq, &appended.records, effects, |notice| config.sinks_for(notice));
+            if !effects.is_empty() {
                 progress.effects.push(effects);
             }
         }
@@ -437,15 +441,4 @@ impl Core {
             }
         }
     }
-}
-
-fn audit_entry(at: Timestamp, by: &SmolStr, action: &Action) -> AuditEntry {
-    let (what, subject) = match action {
-        Action::Acknowledge { incident, .. } => ("acknowledge", incident.to_string()),
-        Action::Resolve { incident, .. } => ("resolve", incident.to_string()),
-        Action::Label { alert, .. } => ("label", alert.to_string()),
-        Action::Announce { subject, .. } => ("announce", subject.key().to_string()),
-    };
-    let detail = serde_json::to_value(action).unwrap_or_default();
-    AuditEntry { at, by: by.clone(), what: SmolStr::new_static(what), subject, detail }
 }

@@ -1,22 +1,25 @@
 //! Delivery: notices leave the outbox for their sinks, one task per sink.
 //!
-//! Retry lives here and nowhere else. Invariant: a notice is marked sent only after the sink's receipt is recorded,
-//! and an attempt is recorded before it is made.
+//! Retry lives here and nowhere else. Invariants: a notice is marked sent only after the sink's receipt is recorded; an
+//! attempt is recorded before it is made; an attempt that may have arrived is repeated at most once where the peer does
+//! not recognize a repetition itself, and then the message says so.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use railwatch_model::{Notice, SmolStr, Subject};
+use railwatch_model::{ConditionKind, Notice, Severity, SmolStr, Subject, Timestamp};
 use railwatch_plugin::clock::Clock;
 use railwatch_plugin::sink::{DeliveryError, Dispatch, Receipt, Sink};
 use railwatch_store::Claimed;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Target};
+use crate::host::core::CoreHandle;
+use crate::host::health::Health;
 use crate::host::journal::{Journal, Outcome};
 use crate::host::metrics::{Metrics, SinkCounters};
+use crate::host::pace::{Breaker, Bucket};
 
-/// Notices that one round takes: a round is one transaction.
+/// Notices that one round takes where a repetition does no harm: a round is one transaction.
 const CLAIM_MAX: u32 = 16;
 /// A delivery that takes longer than this is cut off.
 const ATTEMPT_MAX: Duration = Duration::from_secs(30);
@@ -38,25 +41,33 @@ pub(crate) struct Delivery {
     pub(crate) journal: Journal,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Health,
     pub(crate) link: Option<String>,
+    pub(crate) bucket: Option<Bucket>,
     pub(crate) cancel: CancellationToken,
 }
 
 impl Delivery {
-    /// Delivers until cancelled: the attempt in hand is finished and recorded first.
-    pub(crate) async fn run(self) {
+    /// Delivers until cancelled: the attempt in hand is finished and recorded first, others are put back.
+    pub(crate) async fn run(mut self) {
         let counters = self.metrics.sink(&self.name);
+        let outbox = self.journal.outbox.clone();
+        let mut breaker = Breaker::default();
         loop {
-            let rung = self.journal.outbox.notified();
+            let rung = outbox.notified();
             tokio::pin!(rung);
             rung.as_mut().enable();
             if self.cancel.is_cancelled() {
                 return;
             }
-            let Some(claimed) = self.journal.claim(self.name.clone(), self.clock.now(), CLAIM_MAX).await
-            else {
-                return;
-            };
+            let wait = breaker.wait(self.clock.now());
+            if !wait.is_zero() {
+                self.sleep(wait).await;
+                continue;
+            }
+            let limit = if self.sink.is_idempotent() && !breaker.is_wary() { CLAIM_MAX } else { 1 };
+            let claimed = self.journal.claim(self.name.clone(), self.clock.now(), limit).await;
+            let Some(claimed) = claimed else { return };
             if claimed.is_empty() {
                 let pause = self.pause().await;
                 tokio::select! {
@@ -66,9 +77,47 @@ impl Delivery {
                     () = tokio::time::sleep(pause) => {}
                 }
             }
-            for notice in claimed {
-                self.attempt(notice, &counters).await;
+            self.round(claimed, &mut breaker, &counters).await;
+        }
+    }
+
+    /// Attempts what was claimed. What is not attempted, because the peer fails or railwatch stops, is put back.
+    async fn round(&mut self, claimed: Vec<Claimed>, breaker: &mut Breaker, counters: &SinkCounters) {
+        let mut claimed = claimed.into_iter();
+        while let Some(next) = claimed.next() {
+            if self.throttle().await {
+                let failed = !self.attempt(next, breaker, counters).await;
+                if !failed && !self.cancel.is_cancelled() {
+                    continue;
+                }
+                self.journal.unclaim(claimed.map(|claimed| claimed.id).collect()).await;
+            } else {
+                let back = std::iter::once(next).chain(claimed);
+                self.journal.unclaim(back.map(|claimed| claimed.id).collect()).await;
             }
+            return;
+        }
+    }
+
+    /// Waits until the rate limit allows an attempt; false if cancelled.
+    async fn throttle(&mut self) -> bool {
+        while let Some(bucket) = &mut self.bucket {
+            match bucket.take(self.clock.now()) {
+                Ok(()) => break,
+                Err(wait) => self.sleep(wait).await,
+            }
+            if self.cancel.is_cancelled() {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn sleep(&self, wait: Duration) {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
 
@@ -82,41 +131,117 @@ impl Delivery {
         }
     }
 
-    async fn attempt(&self, claimed: Claimed, counters: &SinkCounters) {
-        let Claimed { id, mut notice, attempt, earlier } = claimed;
+    /// Makes one attempt and records how it ended; false if the sink did not take the notice.
+    async fn attempt(&self, claimed: Claimed, breaker: &mut Breaker, counters: &SinkCounters) -> bool {
+        let Claimed { id, mut notice, attempt, in_doubt, earlier } = claimed;
         let earlier: Option<Receipt> = earlier.and_then(|receipt| serde_json::from_str(&receipt).ok());
         notice.link = self.link.as_ref().map(|base| format!("{base}/incidents/{}", notice.incident));
+        notice.may_repeat = in_doubt;
         let dispatch = Dispatch { notice: &notice, earlier: earlier.as_ref() };
         let result = tokio::time::timeout(ATTEMPT_MAX, self.sink.deliver(dispatch)).await;
+        let result = result.unwrap_or_else(|_| {
+            Err(DeliveryError::Unanswered(format!("no answer within {} s", ATTEMPT_MAX.as_secs())))
+        });
         let now = self.clock.now();
-        let outcome = match result {
-            Ok(Ok(receipt)) => {
+        let (outcome, error) = match result {
+            Ok(receipt) => {
                 counters.sent.inc();
                 counters.seconds.observe(now.since(notice.at).as_secs_f64());
-                Outcome::Sent { receipt: serde_json::to_string(&receipt).unwrap_or_default() }
+                let receipt = serde_json::to_string(&receipt).unwrap_or_default();
+                (Outcome::Sent { receipt }, None)
             }
-            Ok(Err(DeliveryError::Retry { reason, after })) if attempt < ATTEMPTS_MAX => {
-                counters.retried.inc();
-                let at = now.after(backoff(attempt, after, &notice));
-                tracing::warn!(sink = %self.name, attempt, error = %reason, retry_at = %at, "delivery failed, will retry");
-                Outcome::Retry { at, error: reason }
+            Err(error) => {
+                let said = error.to_string();
+                (self.failed(now, &notice, attempt, in_doubt, error, counters), Some(said))
             }
-            Ok(Err(error)) => {
+        };
+        let gave_up = matches!(outcome, Outcome::Dead { .. });
+        self.journal.settle(id, outcome, now).await;
+        let Some(error) = error else {
+            breaker.success();
+            self.health.over(Subject::Railwatch, ConditionKind::SinkFailing, &self.name);
+            return true;
+        };
+        if breaker.failure(now) || gave_up {
+            let summary = format!(
+                "sink {} does not take notices ({error}); they wait in `railwatch outbox list`",
+                self.name
+            );
+            let kind = ConditionKind::SinkFailing;
+            self.health.hold(Subject::Railwatch, kind, &self.name, Severity::High, summary);
+        }
+        false
+    }
+
+    fn failed(
+        &self,
+        now: Timestamp,
+        notice: &Notice,
+        attempt: u32,
+        in_doubt: bool,
+        error: DeliveryError,
+        counters: &SinkCounters,
+    ) -> Outcome {
+        let may_retry = attempt < ATTEMPTS_MAX;
+        let again = |error: String, after, in_doubt| {
+            counters.retried.inc();
+            let at = now.after(backoff(attempt, after, notice));
+            tracing::warn!(sink = %self.name, attempt, %error, retry_at = %at, "delivery failed, will retry");
+            Outcome::Retry { at, error, in_doubt }
+        };
+        match error {
+            DeliveryError::Retry { reason, after } if may_retry => again(reason, after, false),
+            DeliveryError::Unanswered(_) if may_retry && self.sink.is_idempotent() => {
+                again(error.to_string(), None, false)
+            }
+            DeliveryError::Unanswered(_) if may_retry && !in_doubt => again(error.to_string(), None, true),
+            DeliveryError::Unanswered(reason) if !self.sink.is_idempotent() => {
+                counters.unknown.inc();
+                tracing::error!(sink = %self.name, attempt, error = %reason, "two attempts may have arrived");
+                Outcome::Unknown { error: reason }
+            }
+            error => {
                 counters.dead.inc();
                 tracing::error!(sink = %self.name, attempt, %error, "delivery given up");
                 Outcome::Dead { error: error.to_string() }
             }
-            Err(_) if self.sink.is_idempotent() && attempt < ATTEMPTS_MAX => {
-                counters.retried.inc();
-                let error = format!("no answer within {} s", ATTEMPT_MAX.as_secs());
-                Outcome::Retry { at: now.after(backoff(attempt, None, &notice)), error }
+        }
+    }
+}
+
+/// Gives signs of life until cancelled, as long as payments are judged and kept. Nothing is made up for later.
+pub(crate) async fn beat(
+    name: SmolStr,
+    sink: Box<dyn Sink>,
+    every: Duration,
+    core: CoreHandle,
+    metrics: Arc<Metrics>,
+    cancel: CancellationToken,
+) {
+    let counters = metrics.sink(&name);
+    let mut interval = tokio::time::interval(every);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return,
+            _ = interval.tick() => {}
+        }
+        // The core answers only between batches, and its batches wait for the store: both are alive if it does.
+        let alive = tokio::time::timeout(every, core.look(|_| ())).await.is_ok_and(|seen| seen.is_some());
+        if !alive || metrics.store_healthy.get() != 1 {
+            tracing::error!(sink = %name, "no sign of life is given: payments cannot be judged and kept");
+            continue;
+        }
+        match sink.beat().await {
+            Ok(()) => {
+                counters.sent.inc();
             }
-            Err(_) => {
+            Err(error) => {
                 counters.dead.inc();
-                Outcome::Unknown { error: format!("no answer within {} s", ATTEMPT_MAX.as_secs()) }
+                tracing::warn!(sink = %name, %error, "the watchdog did not take a sign of life");
             }
-        };
-        self.journal.settle(id, outcome, now).await;
+        }
     }
 }
 
@@ -132,43 +257,10 @@ fn backoff(attempt: u32, asked: Option<Duration>, notice: &Notice) -> Duration {
     doubled + doubled * spread / 1000
 }
 
-/// The sinks that a notice goes to.
-pub(crate) fn route(config: &Config, notice: &Notice) -> Vec<SmolStr> {
-    let team = match &notice.subject {
-        Subject::Team(team) => Some(team.to_string()),
-        Subject::Agent(agent) => {
-            let agent = config.agents.iter().find(|known| known.id.0 == *agent);
-            agent.and_then(|agent| agent.team.clone())
-        }
-        Subject::Fleet | Subject::Source(_) | Subject::Railwatch => None,
-    };
-    let kinds: Vec<String> = notice.alerts.iter().map(|alert| kind(&alert.trigger)).collect();
-    let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
-    let payments = notice.alerts.iter().flat_map(|alert| &alert.payments);
-    let mut rails: Vec<&str> =
-        payments.filter_map(|payment| payment.split_once('/').map(|(rail, _)| rail)).collect();
-    rails.sort_unstable();
-    rails.dedup();
-    config.sinks_for(&Target {
-        severity: notice.severity,
-        agent: notice.subject.agent().map(|agent| agent.as_str()),
-        team: team.as_deref(),
-        rails: &rails,
-        kinds: &kinds,
-    })
-}
-
-fn kind(trigger: &railwatch_model::Trigger) -> String {
-    match trigger {
-        railwatch_model::Trigger::Signal(kind) => kind.to_string(),
-        railwatch_model::Trigger::Rule(id) => id.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use railwatch_model::{IncidentId, NoticeId, Occasion, Severity, Timestamp};
+    use railwatch_model::{IncidentId, NoticeId, Occasion};
 
     fn notice(id: &str) -> Notice {
         Notice {
@@ -176,11 +268,15 @@ mod tests {
             incident: IncidentId("i".into()),
             occasion: Occasion::Opened,
             subject: Subject::Fleet,
+            team: None,
+            labels: Vec::new(),
+            escalations: Vec::new(),
             severity: Severity::High,
             headline: String::new(),
             alerts: Vec::new(),
             at: Timestamp::EPOCH,
             link: None,
+            may_repeat: false,
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use railwatch_model::SmolStr;
+use railwatch_model::{ConditionKind, Severity, SmolStr, Subject};
 use railwatch_plugin::clock::Clock;
 use railwatch_plugin::config::ConfigError;
 use railwatch_plugin::secret::Secrets;
@@ -21,10 +21,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Loaded, SinkConfig, SourceConfig};
 use crate::host::Status;
-use crate::host::delivery::Delivery;
+use crate::host::core::CoreHandle;
+use crate::host::delivery::{self, Delivery};
+use crate::host::health::Health;
 use crate::host::http::Mounts;
 use crate::host::journal::Journal;
 use crate::host::metrics::Metrics;
+use crate::host::pace::Bucket;
 use crate::host::scripts;
 use crate::host::supervisor::Supervisor;
 use crate::plugins;
@@ -39,12 +42,14 @@ const STABLE_AFTER: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Edges {
     pub(crate) supervisor: Supervisor,
+    pub(crate) core: CoreHandle,
     pub(crate) intake: mpsc::Sender<Submission>,
     pub(crate) mounts: Arc<Mounts>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) secrets: Arc<dyn Secrets>,
     pub(crate) journal: Journal,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Health,
     pub(crate) inlets: CancellationToken,
     pub(crate) outlets: CancellationToken,
     pub(crate) status: watch::Sender<Status>,
@@ -142,6 +147,11 @@ impl Edges {
         let sources =
             self.sources.iter().filter_map(|(name, running)| Some((name.clone(), running.status.clone()?)));
         let (sources, sinks) = (sources.collect(), self.sinks.keys().cloned().collect());
+        self.health.keep(
+            ConditionKind::RailBlind,
+            |subject, _| matches!(subject, Subject::Source(name) if self.sources.contains_key(name)),
+        );
+        self.health.keep(ConditionKind::SinkFailing, |_, sink| self.sinks.contains_key(sink));
         self.status.send_modify(|status| {
             status.sources = sources;
             status.sinks = sinks;
@@ -183,14 +193,25 @@ impl Edges {
     }
 
     fn start_sink(&mut self, name: SmolStr, config: SinkConfig, sink: Box<dyn Sink>) {
+        if let Some(every) = sink.beats_every() {
+            let cancel = self.inlets.child_token();
+            let (core, metrics) = (self.core.clone(), self.metrics.clone());
+            let beat = delivery::beat(name.clone(), sink, every, core, metrics, cancel.clone());
+            let task = self.supervisor.spawn(format!("sink {name}"), beat);
+            self.sinks.insert(name, Running { config, cancel, task, status: None });
+            return;
+        }
         let cancel = self.outlets.child_token();
+        let bucket = config.common.rate_limit.map(|limit| Bucket::new(limit, self.clock.now()));
         let delivery = Delivery {
             name: name.clone(),
             sink,
             journal: self.journal.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            health: self.health.clone(),
             link: self.link.clone(),
+            bucket,
             cancel: cancel.clone(),
         };
         let task = self.supervisor.spawn(format!("sink {name}"), delivery.run());
@@ -216,6 +237,7 @@ impl Edges {
             secrets: self.secrets.clone(),
             journal: self.journal.clone(),
             metrics: self.metrics.clone(),
+            health: self.health.clone(),
             cancel: cancel.clone(),
             status: handle,
         };
@@ -261,12 +283,15 @@ struct SupervisedSource {
     secrets: Arc<dyn Secrets>,
     journal: Journal,
     metrics: Arc<Metrics>,
+    health: Health,
     cancel: CancellationToken,
     status: StatusHandle,
 }
 
 impl SupervisedSource {
     async fn run(self, mut source: Box<dyn Source>) {
+        // A failed source runs anew only when its configuration has changed.
+        self.health.over(Subject::Source(self.name.clone()), ConditionKind::RailBlind, "");
         let mut pause = RESTART_FIRST;
         loop {
             let started_at = self.clock.now();
@@ -307,6 +332,9 @@ impl SupervisedSource {
     fn fail(&self, reason: &str) {
         tracing::error!(source = %self.name, error = %reason, "source failed, change its configuration");
         self.status.phase(Phase::Failed, reason);
+        let summary = format!("source {} has failed and sees no payments: {reason}", self.name);
+        let subject = Subject::Source(self.name.clone());
+        self.health.hold(subject, ConditionKind::RailBlind, "", Severity::High, summary);
     }
 
     async fn context(&self) -> SourceContext {

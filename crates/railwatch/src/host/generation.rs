@@ -1,12 +1,12 @@
 //! From a checked configuration to an engine generation.
 
-use railwatch_engine::{Directory, Generation, SeenLimits, Settings};
+use railwatch_engine::{Directory, Equal, Escalation, Generation, Inhibition, Mute, SeenLimits, Settings};
 use railwatch_model::{SmolStr, Subject};
 use railwatch_plugin::column::Column;
 use railwatch_plugin::config::ConfigError;
 use railwatch_script::StatusHandle;
 
-use crate::config::{Config, Loaded};
+use crate::config::{self, Config, Loaded};
 use crate::host::scripts::{self, Compiled};
 use crate::plugins;
 
@@ -40,16 +40,54 @@ pub(crate) fn build_or_fail(loaded: &Loaded, number: u64) -> anyhow::Result<Buil
 }
 
 fn settings(config: &Config) -> Settings {
-    let defaults = Settings::default();
+    let alerts = &config.alerts;
+    let from = &alerts.severity_from;
     Settings {
         review_above: config.score.review_threshold.0,
         review_close_below: config.score.review_threshold.0 * 0.7,
-        clear_after: config.alerts.clear_after.0,
-        remind_every: config.alerts.remind_every.0,
+        clear_after: alerts.clear_after.0,
+        reopen_within: alerts.reopen_within.0,
+        remind_every: alerts.remind_every.0,
+        group_interval: alerts.group_interval.0,
+        severity_from: [from.medium.0, from.high.0, from.critical.0],
+        escalations: config.escalations.iter().map(escalation).collect(),
+        mutes: config.mutes.iter().map(|block| mute(block, config)).collect(),
+        inhibitions: config.inhibitions.iter().map(inhibition).collect(),
         subjects_max: config.limits.agents as usize,
         seen: SeenLimits { keys_max: config.limits.dedup_keys as usize, ..SeenLimits::default() },
-        ..defaults
+        ..Settings::default()
     }
+}
+
+fn escalation(block: &config::Escalation) -> Escalation {
+    Escalation { name: SmolStr::new(&block.name), after: block.after.0, matcher: block.matches.clone() }
+}
+
+fn mute(block: &config::Mute, config: &Config) -> Mute {
+    let mut days = [block.days.is_empty(); 7];
+    for day in &block.days {
+        if let Some(begins) = days.get_mut(*day as usize) {
+            *begins = true;
+        }
+    }
+    Mute {
+        name: SmolStr::new(&block.name),
+        matcher: block.matches.clone(),
+        days,
+        from: block.from.0,
+        until: block.until.0,
+        tz: block.timezone.unwrap_or(config.timezone).0,
+    }
+}
+
+fn inhibition(block: &config::Inhibition) -> Inhibition {
+    let equal = block.equal.iter().map(|equal| match equal {
+        config::Equal::Agent => Equal::Agent,
+        config::Equal::Team => Equal::Team,
+        config::Equal::Rail => Equal::Rail,
+        config::Equal::Kind => Equal::Kind,
+    });
+    Inhibition { by: block.by.clone(), matcher: block.matches.clone(), equal: equal.collect() }
 }
 
 fn directory(config: &Config) -> Directory {
@@ -68,7 +106,7 @@ fn directory(config: &Config) -> Directory {
 
 fn columns(config: &Config) -> Result<Vec<Box<dyn Column>>, (String, ConfigError)> {
     let enabled = config.detectors.iter().filter(|detector| detector.common.enabled);
-    let build = |detector: &crate::config::DetectorConfig| {
+    let build = |detector: &config::DetectorConfig| {
         let section = format!("detectors.{}", detector.plugin);
         let plugin = plugins::DETECTORS.iter().find(|plugin| plugin.name == detector.plugin);
         let Some(plugin) = plugin else {

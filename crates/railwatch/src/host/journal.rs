@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use railwatch_engine::SavedSubject;
-use railwatch_model::{Notice, Record, Seq, SmolStr, Subject, Timestamp};
+use railwatch_model::{Action, Notice, Record, Seq, SmolStr, Subject, Timestamp};
 use railwatch_plugin::clock::Clock;
 use railwatch_store::{
-    Advice, AuditEntry, Batch, Claimed, Effects, Generation, Interrupted, OutboxId, Reject, Store,
+    Advice, AuditEntry, Batch, Claimed, Effects, Generation, Interrupted, Labelling, OutboxId, Reject, Store,
     StoreError, SubjectRow,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -144,6 +144,13 @@ impl Journal {
         }
     }
 
+    /// Puts notices back that were claimed and not attempted.
+    pub(crate) async fn unclaim(&self, ids: Vec<OutboxId>) {
+        if let Some(Err(error)) = self.run(move |store| store.unclaim(&ids)).await {
+            tracing::error!(%error, "claimed notices cannot be put back; they count as attempted");
+        }
+    }
+
     /// Records what a person or a policy did.
     pub(crate) async fn audit(&self, entry: AuditEntry) {
         if let Some(Err(error)) = self.run(move |store| store.record_audit(&entry)).await {
@@ -157,8 +164,8 @@ impl Journal {
 pub(crate) enum Outcome {
     /// The sink has it.
     Sent { receipt: String },
-    /// Try again.
-    Retry { at: Timestamp, error: String },
+    /// Try again; in doubt if the sink may have it.
+    Retry { at: Timestamp, error: String, in_doubt: bool },
     /// Give up.
     Dead { error: String },
     /// The sink may or may not have it.
@@ -260,7 +267,8 @@ impl Write {
             Self::Settle { id, outcome, now, .. } => {
                 let settled = match outcome {
                     Outcome::Sent { receipt } => store.mark_sent(*id, *now, receipt),
-                    Outcome::Retry { at, error } => store.mark_retry(*id, *now, *at, error),
+                    Outcome::Retry { at, error, in_doubt: false } => store.mark_retry(*id, *now, *at, error),
+                    Outcome::Retry { at, error, in_doubt: true } => store.mark_doubtful(*id, *now, *at, error),
                     Outcome::Dead { error } => store.mark_dead(*id, *now, error),
                     Outcome::Unknown { error } => store.mark_unknown(*id, *now, error),
                 };
@@ -361,11 +369,12 @@ fn has_notices(effects: &[Effects]) -> bool {
     effects.iter().any(|effects| !effects.outbox.is_empty())
 }
 
-/// Turns what the engine caused into what the store writes: notices get the sinks that deliver them.
+/// Turns a batch and what the engine caused by it into what the store writes: notices get the sinks that deliver them,
+/// and what people did gets its place in the audit.
 pub(crate) fn store_effects(
     seq: Seq,
+    records: &[Record],
     effects: railwatch_engine::Effects,
-    audit: Vec<AuditEntry>,
     route: impl Fn(&Notice) -> Vec<SmolStr>,
 ) -> Effects {
     let mut outbox = Vec::new();
@@ -374,7 +383,36 @@ pub(crate) fn store_effects(
             outbox.push((sink, notice.clone()));
         }
     }
-    Effects { seq, alerts: effects.alerts, outbox, audit }
+    let actions = records.iter().filter_map(|record| match record {
+        Record::Action { now, by, action } => Some((*now, by, action)),
+        Record::Payments { .. }
+        | Record::Tick { .. }
+        | Record::Generation { .. }
+        | Record::Tasks { .. }
+        | Record::Condition { .. } => None,
+    });
+    let audit = actions.clone().map(|(at, by, action)| audit_entry(at, by, action)).collect();
+    let labels = actions.filter_map(|(at, by, action)| match action {
+        Action::Label { alert, verdict, note } => {
+            let (alert, by, note) = (alert.clone(), by.clone(), note.clone());
+            Some(Labelling { alert, at, by, verdict: *verdict, note })
+        }
+        _ => None,
+    });
+    Effects { seq, alerts: effects.alerts, outbox, audit, labels: labels.collect() }
+}
+
+fn audit_entry(at: Timestamp, by: &SmolStr, action: &Action) -> AuditEntry {
+    let (what, subject) = match action {
+        Action::Acknowledge { incident, .. } => ("acknowledge", incident.to_string()),
+        Action::Resolve { incident, .. } => ("resolve", incident.to_string()),
+        Action::Label { alert, .. } => ("label", alert.to_string()),
+        Action::Announce { subject, .. } => ("announce", subject.key().to_string()),
+        Action::Silence(silence) => ("silence", silence.id.to_string()),
+        Action::Unsilence { silence } => ("unsilence", silence.to_string()),
+    };
+    let detail = serde_json::to_value(action).unwrap_or_default();
+    AuditEntry { at, by: by.clone(), what: SmolStr::new_static(what), subject, detail }
 }
 
 /// Decides about deliveries that an earlier process began and did not finish, before anything is sent.
@@ -384,7 +422,7 @@ pub(crate) fn settle_interrupted(
     is_idempotent: impl Fn(&str) -> bool,
 ) -> Result<u64, StoreError> {
     store.settle_interrupted(clock.now(), |sink| {
-        if is_idempotent(sink) { Interrupted::Resend } else { Interrupted::LeaveUnknown }
+        if is_idempotent(sink) { Interrupted::Resend } else { Interrupted::ResendMarked }
     })
 }
 

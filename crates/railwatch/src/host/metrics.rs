@@ -42,6 +42,7 @@ pub(crate) struct SinkCounters {
     pub(crate) sent: Counter,
     pub(crate) retried: Counter,
     pub(crate) dead: Counter,
+    pub(crate) unknown: Counter,
     pub(crate) seconds: Histogram,
 }
 
@@ -63,6 +64,7 @@ pub(crate) struct Metrics {
     sent: BySink,
     retried: BySink,
     dead: BySink,
+    unknown: BySink,
     sink_seconds: SinkSeconds,
     by_source: Mutex<HashMap<SmolStr, SourceCounters>>,
     pub(crate) applied: Counter,
@@ -102,6 +104,11 @@ impl Metrics {
             sent: register(&mut registry, "notices_sent", "Notices that a sink has taken"),
             retried: register(&mut registry, "notices_retried", "Attempts that will be repeated"),
             dead: register(&mut registry, "notices_dead", "Notices that were given up"),
+            unknown: register(
+                &mut registry,
+                "notices_unknown",
+                "Notices that may have arrived twice or not at all",
+            ),
             sink_seconds: sink_seconds(&mut registry),
             by_source: Mutex::default(),
             applied: register(&mut registry, "payments_applied", "Payments that are durable and judged"),
@@ -166,6 +173,7 @@ impl Metrics {
             sent: counter(&self.sent),
             retried: counter(&self.retried),
             dead: counter(&self.dead),
+            unknown: counter(&self.unknown),
             seconds: self.sink_seconds.get_or_create(&label).clone(),
         }
     }

@@ -10,9 +10,11 @@ mod core;
 mod delivery;
 mod edges;
 mod generation;
+mod health;
 mod http;
 mod journal;
 mod metrics;
+mod pace;
 mod prices;
 mod recovery;
 mod reload;
@@ -28,7 +30,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use railwatch_engine::{Engine, SortBy, SubjectView};
-use railwatch_model::{Alert, SmolStr};
+use railwatch_model::{Alert, ConditionKind, SmolStr, Subject};
 use railwatch_plugin::clock::Clock;
 use railwatch_plugin::decode::Decoder;
 use railwatch_plugin::secret::Secrets;
@@ -41,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use self::core::{Command, Core, CoreHandle};
 use self::edges::Edges;
 pub(crate) use self::generation::build_or_fail as build_generation;
+use self::health::Health;
 use self::http::Mounts;
 use self::journal::Journal;
 use self::metrics::Metrics;
@@ -144,14 +147,19 @@ impl Host {
         let (status_sender, status) = watch::channel(Status { scripts, ..Status::default() });
         let prices = Arc::new(Prices::fixed(&config.prices, clock.now()));
         let mounts = Mounts::default();
+        let health = Health::new(engine.conditions());
+        // The configuration that is being started with is in force.
+        health.over(Subject::Railwatch, ConditionKind::ReloadFailed, "");
         let edges = Edges {
             supervisor: supervisor.clone(),
+            core: core.clone(),
             intake,
             mounts: Arc::new(mounts.clone()),
             clock: clock.clone(),
             secrets: options.secrets.clone(),
             journal: journal.clone(),
             metrics: metrics.clone(),
+            health: health.clone(),
             inlets: inlets.clone(),
             outlets: outlets.clone(),
             status: status_sender,
@@ -199,6 +207,7 @@ impl Host {
             clock: clock.clone(),
         };
         supervisor.spawn("http", http::serve(listener, api::router(api), mounts, inlets.clone()));
+        supervisor.spawn("self-alerts", health.clone().run(core.clone(), inlets.clone()));
         supervisor.spawn("ticker", tick(core.clone(), inlets.clone()));
         supervisor.spawn(
             "maintenance",

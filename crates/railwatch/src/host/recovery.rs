@@ -11,7 +11,6 @@ use railwatch_model::{Record, Seq, Timestamp};
 use railwatch_store::Store;
 
 use crate::config::Config;
-use crate::host::delivery::route;
 use crate::host::journal::{GLOBALS, for_each_saved, store_effects};
 
 /// Agents that were active this long before the checkpoint are loaded at once; others when they pay again.
@@ -109,8 +108,9 @@ fn reapply(
             engine.reapply(batch.seq, record, &mut effects);
         }
         recovered.applied = batch.seq;
+        let effects = store_effects(batch.seq, &batch.records, effects, |notice| config.sinks_for(notice));
         if !effects.is_empty() {
-            pending.push(store_effects(batch.seq, effects, Vec::new(), |notice| route(config, notice)));
+            pending.push(effects);
         }
     }
     store.write_effects(&pending)?;

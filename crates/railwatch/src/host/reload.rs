@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use railwatch_model::SmolStr;
+use railwatch_model::{ConditionKind, Severity, SmolStr, Subject};
 use railwatch_plugin::config::ConfigError;
 use railwatch_store::{AuditEntry, Generation};
 use serde_json::json;
@@ -83,11 +83,19 @@ impl Reloader {
     async fn reload(&mut self, by: &str) -> Result<serde_json::Value, String> {
         match self.attempt(by).await {
             Ok(report) => {
+                self.edges.health.over(Subject::Railwatch, ConditionKind::ReloadFailed, "");
                 self.metrics.reloads_ok.inc_by(u64::from(report["changed"] == true));
                 Ok(report)
             }
             Err(diagnostics) => {
                 self.metrics.reloads_failed.inc();
+                // The file's text may hold what nobody should see in a chat; the diagnostics are in the log.
+                let summary = format!(
+                    "the changed configuration has errors, so generation {} stays in force; run `railwatch check`",
+                    self.number
+                );
+                let kind = ConditionKind::ReloadFailed;
+                self.edges.health.hold(Subject::Railwatch, kind, "", Severity::Medium, summary);
                 let at = self.options.clock.now();
                 let detail = json!({ "error": diagnostics });
                 let (by, what) = (SmolStr::new(by), SmolStr::new_static("reload.failed"));

@@ -34,6 +34,14 @@ fn check_retried(answer: Reply, says: &str, after_secs: Option<u64>) {
 }
 
 #[track_caller]
+fn check_unanswered(answer: Reply, says: &str) {
+    match outcome(answer) {
+        Err(DeliveryError::Unanswered(reason)) => assert!(reason.contains(says), "{reason}"),
+        other => panic!("expected no answer, got {other:?}"),
+    }
+}
+
+#[track_caller]
 fn check_rejected(answer: Reply, says: &str) {
     match outcome(answer) {
         Err(DeliveryError::Rejected(reason)) => assert!(reason.contains(says), "{reason}"),
@@ -78,9 +86,16 @@ fn a_redirect_is_not_followed() {
 }
 
 #[test]
-fn a_silent_or_broken_peer_is_asked_again() {
-    check_retried(Reply::Silence, "no answer within 300ms", None);
-    check_retried(Reply::Close, "the connection broke", None);
+fn a_peer_that_says_nothing_may_have_it() {
+    check_unanswered(Reply::Silence, "no answer within 300ms");
+    check_unanswered(Reply::Close, "the connection broke");
+}
+
+#[test]
+fn a_gateway_without_an_answer_does_not_know() {
+    check_unanswered(reply(502, "bad gateway"), "HTTP 502: bad gateway");
+    check_unanswered(reply(504, ""), "HTTP 504");
+    check_retried(with_header(502, "retry-after", "3"), "HTTP 502", Some(3));
 }
 
 #[test]

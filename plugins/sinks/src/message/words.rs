@@ -12,8 +12,10 @@ pub(super) fn occasion_word(occasion: Occasion, severity: Severity) -> String {
     let severity = severity.as_str().to_uppercase();
     match occasion {
         Occasion::Opened => severity,
+        Occasion::Reopened => format!("AGAIN, {severity}"),
         Occasion::Worsened => format!("WORSE, {severity}"),
         Occasion::Reminded => format!("STILL OPEN, {severity}"),
+        Occasion::Escalated => format!("NOBODY TOOK IT, {severity}"),
         Occasion::Acknowledged => "Acknowledged".to_owned(),
         Occasion::Resolved => "Resolved".to_owned(),
         Occasion::Test => "Test".to_owned(),
@@ -133,7 +135,11 @@ pub(super) fn advice(notice: &Notice, subject: &str, has_link: bool) -> String {
         }
         Occasion::Acknowledged => "nothing, unless you can help the person who took it.".to_owned(),
         Occasion::Test => "nothing; if you can read this, alerts reach you here.".to_owned(),
-        Occasion::Opened | Occasion::Worsened | Occasion::Reminded => {
+        Occasion::Opened
+        | Occasion::Reopened
+        | Occasion::Worsened
+        | Occasion::Reminded
+        | Occasion::Escalated => {
             let check = check(notice, subject);
             let how = if has_link { "with the link".to_owned() } else { format!("incident {incident}") };
             format!("{check} Then acknowledge or silence {how}.")

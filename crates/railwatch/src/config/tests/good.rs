@@ -1,10 +1,10 @@
 //! Configurations that load, and what they come to.
 
-use railwatch_model::{AgentId, Severity, Timestamp, Usd};
+use railwatch_model::{AgentId, Facts, Occasion, Severity, Subject, Timestamp, Usd};
 use railwatch_plugin::detector::Period;
 use toml::Table;
 
-use super::super::{Target, init, schema, show_resolved};
+use super::super::{init, schema, show_resolved};
 use super::{fake, load_files, load_text};
 
 /// Everything that can be said, said once.
@@ -139,23 +139,43 @@ fn two_generations_differ_where_they_differ() {
 #[test]
 fn routes_tell_whom_they_say() {
     let config = load_text(FULL).config;
-    let target = |severity, agent, rails| Target {
-        severity,
-        agent: Some(agent),
-        team: Some("growth"),
-        rails,
-        kinds: &[],
+    let facts = |severity, agent: &str, rail: &str| {
+        let agent = Subject::Agent(AgentId::new(agent).unwrap());
+        let mut facts = Facts::new(&agent, Some(&"growth".into()), &[]);
+        (facts.severity, facts.rails) = (severity, [rail.into()].into());
+        facts
     };
     #[track_caller]
-    fn check(config: &super::super::Config, target: &Target<'_>, sinks: &[&str]) {
-        assert_eq!(config.sinks_for(target), sinks);
+    fn check(config: &super::super::Config, facts: &Facts, expected: &[&str]) {
+        let told = config.route(facts, Occasion::Opened, &[]);
+        let told = told.iter().filter(|told| told.refused.is_none()).map(|told| told.sink.as_str());
+        assert_eq!(told.collect::<Vec<_>>(), expected);
     }
-    check(&config, &target(Severity::Critical, "billing_7", &["x402"]), &["pager", "ops"]);
-    check(&config, &target(Severity::Critical, "other", &["x402"]), &["ops"]);
-    check(&config, &target(Severity::Medium, "billing_7", &["stripe"]), &["ops"]);
-    check(&config, &target(Severity::Low, "billing_7", &["x402"]), &[]);
+    check(&config, &facts(Severity::Critical, "billing_7", "x402"), &["pager", "ops"]);
+    check(&config, &facts(Severity::Critical, "other", "x402"), &["ops"]);
+    check(&config, &facts(Severity::Medium, "billing_7", "stripe"), &["ops"]);
+    check(&config, &facts(Severity::Low, "billing_7", "x402"), &[]);
     let everyone = load_text("[sinks.a]\nplugin = \"slack\"\nurl = { env = \"HAVE_A\" }\n").config;
-    check(&everyone, &target(Severity::Info, "x", &[]), &["a"]);
+    check(&everyone, &facts(Severity::Info, "x", "x402"), &["a"]);
+}
+
+#[test]
+fn an_escalation_tells_further_sinks_and_they_hear_of_the_end() {
+    let text = "[sinks.chat]\nplugin = \"slack\"\nurl = { env = \"HAVE_A\" }\n\
+                [sinks.pager]\nplugin = \"slack\"\nurl = { env = \"HAVE_B\" }\n\
+                [[routes]]\nsinks = [\"chat\"]\n\
+                [[escalations]]\nname = \"late\"\nafter = \"15m\"\nsinks = [\"pager\"]\n";
+    let config = load_text(text).config;
+    let facts = Facts::new(&Subject::Fleet, None, &[]);
+    for (occasion, escalations, expected) in [
+        (Occasion::Opened, vec![], vec!["chat"]),
+        (Occasion::Escalated, vec!["late".into()], vec!["pager"]),
+        (Occasion::Resolved, vec!["late".into()], vec!["chat", "pager"]),
+        (Occasion::Resolved, vec!["gone".into()], vec!["chat"]),
+    ] {
+        let told = config.route(&facts, occasion, &escalations);
+        assert_eq!(told.iter().map(|told| told.sink.as_str()).collect::<Vec<_>>(), expected, "{occasion:?}");
+    }
 }
 
 #[test]
