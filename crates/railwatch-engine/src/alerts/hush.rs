@@ -82,7 +82,7 @@ impl Inhibition {
 
 impl Mute {
     /// When the window that covers `now` ends; `None` outside of it.
-    pub(crate) fn ends_at(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn ends_at(&self, now: Timestamp) -> Option<Timestamp> {
         let local = now.to_utc().with_timezone(&self.tz);
         let minute = u16::try_from(local.hour() * 60 + local.minute()).unwrap_or(0);
         let today = local.date_naive();

@@ -4,15 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use railwatch_model::{
-    AgentId, Alert, Facts, Matcher, Occasion, Severity, SmolStr, Subject, Timestamp,
-};
+use railwatch_model::{AgentId, Alert, Facts, Matcher, Occasion, Severity, SmolStr, Subject, Timestamp};
 use railwatch_plugin::config::Span;
 use railwatch_store::OutboxState;
 use serde_json::{Value, json};
 
 use crate::cli::client::Client;
-use crate::cli::query::{alert_row, encode, reader, time, ALERT_COLUMNS};
+use crate::cli::query::{ALERT_COLUMNS, alert_row, encode, reader, time};
 use crate::cli::{EXIT_FAILURE, Failure, Out, tune};
 use crate::config::Loaded;
 use crate::host::{counts_json, mutes_now, send_test};
@@ -83,12 +81,17 @@ pub(crate) fn silence(config: &Path, verb: SilenceVerb, out: &mut Out) -> Result
             let silences = client.get("/v1/silences")?;
             let silences = silences.as_array().cloned().unwrap_or_default();
             let row = |silence: &Value| {
-                let matcher: Matcher =
-                    serde_json::from_value(silence["match"].clone()).unwrap_or_default();
+                let matcher: Matcher = serde_json::from_value(silence["match"].clone()).unwrap_or_default();
                 let until = text(silence, "until").chars().take(19).collect();
                 let until_resolved = silence["until_resolved"] == true;
                 let until = if until_resolved { format!("{until} or resolved") } else { until };
-                vec![text(silence, "id"), matcher.to_string(), until, text(silence, "by"), text(silence, "reason")]
+                vec![
+                    text(silence, "id"),
+                    matcher.to_string(),
+                    until,
+                    text(silence, "by"),
+                    text(silence, "reason"),
+                ]
             };
             for silence in &silences {
                 out.document(silence)?;
@@ -132,7 +135,9 @@ fn matcher(conditions: &[String]) -> Result<Matcher, Failure> {
     let mut matcher = Matcher::default();
     for condition in conditions {
         let (key, value) = condition.split_once('=').ok_or_else(|| {
-            wrong(format!("{condition:?} is not a condition; write it like agent=research-* or severity=<high"))
+            wrong(format!(
+                "{condition:?} is not a condition; write it like agent=research-* or severity=<high"
+            ))
         })?;
         let own = Some(value.to_owned());
         match key {

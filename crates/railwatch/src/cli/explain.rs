@@ -78,7 +78,8 @@ fn write_what(page: &mut String, alert: &Alert, generation: Option<&Generation>)
     row(page, "alert", &format!("{} of incident {}", alert.id, alert.incident));
     let since = format!("since {}, opened {}", time(alert.onset_at), time(alert.opened_at));
     let ended = alert.resolved_at.map_or_else(String::new, |at| format!(", resolved {}", time(at)));
-    let seen = if alert.times_seen > 1 { format!(", seen {} times", alert.times_seen) } else { String::new() };
+    let seen =
+        if alert.times_seen > 1 { format!(", seen {} times", alert.times_seen) } else { String::new() };
     row(page, "when", &format!("{since}{ended}{seen}"));
     if let Some(signal) = &alert.signal {
         write_signal(page, signal);
@@ -88,7 +89,11 @@ fn write_what(page: &mut String, alert: &Alert, generation: Option<&Generation>)
     let sum = if parts.is_empty() { String::new() } else { format!(" = {}", parts.join(" + ")) };
     row(page, "score", &format!("{:.2}{sum}", alert.score));
     let digest = generation.map_or_else(String::new, |generation| {
-        format!(" ({}, in force since {})", generation.digest.get(..12).unwrap_or(&generation.digest), time(generation.at))
+        format!(
+            " ({}, in force since {})",
+            generation.digest.get(..12).unwrap_or(&generation.digest),
+            time(generation.at)
+        )
     });
     row(page, "config", &format!("generation {}{digest}", alert.generation));
 }
@@ -107,7 +112,9 @@ fn write_signal(page: &mut String, signal: &Signal) {
     if learned > 0.0 {
         let window = basis.window_secs / 60;
         let weeks = basis.weeks;
-        let what = format!("{window} min window; usual learned from {learned:.0} h, this hour of the week {weeks} times");
+        let what = format!(
+            "{window} min window; usual learned from {learned:.0} h, this hour of the week {weeks} times"
+        );
         row(page, "basis", &what);
     }
     for (name, value) in &signal.facts {
@@ -131,7 +138,8 @@ fn write_money(page: &mut String, alert: &Alert, money: &Money) {
     for name in &alert.payments {
         let known = money.payments.iter().find(|payment| is_named(payment, name));
         let told = known.map_or_else(String::new, |payment| {
-            let usd = payment.valuation.as_ref().map_or_else(|| "?".to_owned(), |value| value.usd.to_string());
+            let usd =
+                payment.valuation.as_ref().map_or_else(|| "?".to_owned(), |value| value.usd.to_string());
             let payee = payment.payee.as_deref().unwrap_or("an unknown payee");
             format!("  {usd} to {payee} at {}", time(payment.occurred_at))
         });
@@ -158,7 +166,13 @@ fn write_people(page: &mut String, alert: &Alert, label: Option<&Labelling>, not
     row(page, "told", if notices.is_empty() { "nobody" } else { "" });
     for entry in notices {
         let error = entry.last_error.as_ref().map_or_else(String::new, |error| format!(" ({error})"));
-        let what = format!("{}  {} to {}: {}{error}", time(entry.queued_at), entry.occasion, entry.sink, delivered(entry));
+        let what = format!(
+            "{}  {} to {}: {}{error}",
+            time(entry.queued_at),
+            entry.occasion,
+            entry.sink,
+            delivered(entry)
+        );
         row(page, "", &what);
     }
 }
@@ -171,8 +185,11 @@ fn document(
     notices: &[OutboxEntry],
     money: &Money,
 ) -> serde_json::Value {
-    let rails: Vec<Rail<'_>> =
-        money.rails.iter().map(|(rail, (payments, usd))| Rail { rail, payments: *payments, usd: *usd }).collect();
+    let rails: Vec<Rail<'_>> = money
+        .rails
+        .iter()
+        .map(|(rail, (payments, usd))| Rail { rail, payments: *payments, usd: *usd })
+        .collect();
     json!({
         "alert": alert,
         "history": history.iter().map(|change| json!({

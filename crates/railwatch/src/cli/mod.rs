@@ -6,13 +6,16 @@
 mod bench;
 mod client;
 mod demo;
+mod desk;
 mod doctor;
+mod explain;
 mod output;
 mod query;
 mod replay;
 mod run;
 mod script;
 mod tail;
+pub(crate) mod tune;
 
 use std::path::PathBuf;
 
@@ -67,6 +70,28 @@ enum Verb {
     /// List, show, acknowledge and resolve alerts.
     #[command(subcommand)]
     Alerts(query::AlertsVerb),
+    /// Explain an alert: why it fired, what it cost, who was told, what people said.
+    Explain {
+        /// The alert.
+        alert: String,
+    },
+    /// Keep alerts from people for a while.
+    #[command(subcommand)]
+    Silence(desk::SilenceVerb),
+    /// Label alerts, and see how often each rule is right.
+    #[command(subcommand)]
+    Review(desk::ReviewVerb),
+    /// Suggest a threshold for a rule or detector from the labels of its alerts.
+    Tune {
+        /// The rule's id, or the kind of signal.
+        trigger: String,
+    },
+    /// Try out who is told of what.
+    #[command(subcommand)]
+    Route(desk::RouteVerb),
+    /// Try out whether messages arrive.
+    #[command(subcommand)]
+    Notify(desk::NotifyVerb),
     /// Show how sources and sinks are.
     Sources,
     /// Follow payments as they are recorded.
@@ -173,6 +198,12 @@ fn dispatch(cli: Cli, out: &mut Out) -> Result<(), Failure> {
         Verb::Init { path } => run::init(&path, out),
         Verb::Agents(args) => query::agents(&config, &args, out),
         Verb::Alerts(verb) => query::alerts(&config, verb, out),
+        Verb::Explain { alert } => explain::explain(&config, &alert, out),
+        Verb::Silence(verb) => desk::silence(&config, verb, out),
+        Verb::Review(verb) => desk::review(&config, verb, out),
+        Verb::Tune { trigger } => desk::tune(&config, &trigger, out),
+        Verb::Route(verb) => desk::route(&config, verb, out),
+        Verb::Notify(verb) => desk::notify(&config, verb, out),
         Verb::Sources => query::sources(&config, out),
         Verb::Tail(args) => tail::tail(&config, &args, out),
         Verb::Replay(args) => replay::replay(&config, &args, out),

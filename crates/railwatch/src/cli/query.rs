@@ -8,6 +8,7 @@ use railwatch_store::{AlertFilter, OutboxEntry, OutboxState, Reader, Reject, Sto
 use serde_json::{Value, json};
 
 use crate::cli::client::Client;
+use crate::cli::desk::delivered;
 use crate::cli::{EXIT_FAILURE, Failure, Out};
 
 /// Options of `agents`.
@@ -138,27 +139,13 @@ pub(crate) fn alerts(config: &Path, verb: AlertsVerb, out: &mut Out) -> Result<(
         AlertsVerb::List { all, limit } => {
             let filter = AlertFilter { open_only: !all, ..AlertFilter::default() };
             let alerts = reader(config)?.alerts(&filter, limit)?.items;
-            let row = |alert: &Alert| {
-                let state = serde_json::to_value(alert.state).unwrap_or_default();
-                vec![
-                    alert.id.to_string(),
-                    state.as_str().unwrap_or_default().to_owned(),
-                    alert.severity.as_str().to_owned(),
-                    alert.opened_at.to_string().chars().take(19).collect(),
-                    alert.summary.clone(),
-                ]
-            };
             for alert in &alerts {
                 out.document(alert)?;
             }
-            out.table(
-                &["alert", "state", "severity", "opened", "what"],
-                &alerts.iter().map(row).collect::<Vec<_>>(),
-            )
+            out.table(ALERT_COLUMNS, &alerts.iter().map(alert_row).collect::<Vec<_>>())
         }
         AlertsVerb::Show { alert } => {
-            let found = reader(config)?.alert(&AlertId(alert.as_str().into()))?;
-            let found = found.ok_or_else(|| no_alert(&alert))?;
+            let found = find_alert(&reader(config)?, &alert)?;
             out.document(&found)?;
             show_alert(&found, out)
         }
@@ -167,11 +154,26 @@ pub(crate) fn alerts(config: &Path, verb: AlertsVerb, out: &mut Out) -> Result<(
     }
 }
 
-fn no_alert(alert: &str) -> Failure {
-    Failure {
-        code: EXIT_FAILURE,
-        message: format!("there is no alert {alert}; see `railwatch alerts list --all`"),
-    }
+/// One alert, or a failure that says where to look for others.
+pub(crate) fn find_alert(reader: &Reader, alert: &str) -> Result<Alert, Failure> {
+    let message = || format!("there is no alert {alert}; see `railwatch alerts list --all`");
+    reader.alert(&AlertId(alert.into()))?.ok_or_else(|| Failure { code: EXIT_FAILURE, message: message() })
+}
+
+/// The columns of [`alert_row`].
+pub(crate) const ALERT_COLUMNS: &[&str] = &["alert", "state", "severity", "opened", "what"];
+
+/// An alert as a row.
+pub(crate) fn alert_row(alert: &Alert) -> Vec<String> {
+    let state = serde_json::to_value(alert.state).unwrap_or_default();
+    let hidden = if alert.silenced_by.is_some() { " (silenced)" } else { "" };
+    vec![
+        alert.id.to_string(),
+        format!("{}{hidden}", state.as_str().unwrap_or_default()),
+        alert.severity.as_str().to_owned(),
+        time(alert.opened_at),
+        alert.summary.clone(),
+    ]
 }
 
 fn act(config: &Path, alert: &str, verb: &str, note: Option<&str>, out: &mut Out) -> Result<(), Failure> {
@@ -277,13 +279,9 @@ pub(crate) fn outbox(config: &Path, verb: OutboxVerb, out: &mut Out) -> Result<(
 }
 
 fn outbox_row(entry: &OutboxEntry) -> Vec<String> {
-    let state = match entry.state {
-        OutboxState::Unknown => "sent?",
-        state => state.as_str(),
-    };
     vec![
         entry.id.to_string(),
-        state.to_owned(),
+        delivered(entry),
         entry.sink.to_string(),
         entry.occasion.to_string(),
         entry.n_attempts.to_string(),
@@ -297,6 +295,7 @@ pub(crate) fn outbox_json(entry: &OutboxEntry) -> Value {
     json!({
         "id": entry.id, "state": entry.state.as_str(), "sink": entry.sink, "notice": entry.notice,
         "incident": entry.incident, "occasion": entry.occasion, "attempts": entry.n_attempts,
+        "doubts": entry.n_doubts,
         "queued_at": entry.queued_at, "next_at": entry.next_at, "last_error": entry.last_error,
     })
 }
@@ -311,12 +310,13 @@ pub(crate) fn reload(config: &Path, out: &mut Out) -> Result<(), Failure> {
     out.line(format!("generation {} is {what}", report["generation"]))
 }
 
-fn time(at: Timestamp) -> String {
+/// A time to the second.
+pub(crate) fn time(at: Timestamp) -> String {
     at.to_string().chars().take(19).collect()
 }
 
 /// A path segment: everything but unreserved characters is percent-encoded.
-fn encode(segment: &str) -> String {
+pub(crate) fn encode(segment: &str) -> String {
     let byte = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),

@@ -151,7 +151,10 @@ pub(crate) mod tests {
         let one = |(n, (times, verdict)): (usize, &(f64, ReviewVerdict))| {
             let alert = alert(&format!("a-{n}"), SignalKind::Velocity, *times);
             let (at, by) = (Timestamp::EPOCH, SmolStr::new("ana"));
-            Labelled { label: Labelling { alert: alert.id.clone(), at, by, verdict: *verdict, note: None }, alert }
+            Labelled {
+                label: Labelling { alert: alert.id.clone(), at, by, verdict: *verdict, note: None },
+                alert,
+            }
         };
         points.iter().enumerate().map(one).collect()
     }
@@ -160,8 +163,13 @@ pub(crate) mod tests {
 
     #[test]
     fn the_threshold_keeps_what_was_real_and_as_little_noise_as_can_be() {
-        let points =
-            [(3.1, FalsePositive), (3.5, FalsePositive), (4.0, Expected), (6.0, TruePositive), (5.0, TruePositive)];
+        let points = [
+            (3.1, FalsePositive),
+            (3.5, FalsePositive),
+            (4.0, Expected),
+            (6.0, TruePositive),
+            (5.0, TruePositive),
+        ];
         let tuning = suggest("velocity", &labelled(&points)).unwrap();
         assert_eq!((tuning.real, tuning.noise, tuning.suggested), (2, 3, Some(5.0)));
         let step = tuning.steps.iter().find(|step| step.threshold == 5.0).unwrap();
@@ -170,8 +178,13 @@ pub(crate) mod tests {
 
     #[test]
     fn nothing_is_suggested_where_noise_is_louder_or_little_is_known() {
-        let points =
-            [(3.0, TruePositive), (9.0, FalsePositive), (8.0, FalsePositive), (4.0, TruePositive), (7.0, Expected)];
+        let points = [
+            (3.0, TruePositive),
+            (9.0, FalsePositive),
+            (8.0, FalsePositive),
+            (4.0, TruePositive),
+            (7.0, Expected),
+        ];
         assert_eq!(suggest("velocity", &labelled(&points)).unwrap().suggested, None);
         let error = suggest("velocity", &labelled(&points[..4])).unwrap_err();
         assert!(error.contains("4 labelled alerts"), "{error}");
@@ -180,12 +193,13 @@ pub(crate) mod tests {
 
     #[test]
     fn the_suggestion_is_among_the_listed_thresholds() {
-        let points: Vec<(f64, ReviewVerdict)> = (0..200)
-            .map(|n| (f64::from(n), if n < 77 { FalsePositive } else { TruePositive }))
-            .collect();
+        let points: Vec<(f64, ReviewVerdict)> =
+            (0..200).map(|n| (f64::from(n), if n < 77 { FalsePositive } else { TruePositive })).collect();
         let tuning = suggest("velocity", &labelled(&points)).unwrap();
         assert_eq!(tuning.suggested, Some(77.0));
         assert!(tuning.steps.len() <= STEPS_MAX + 1);
-        assert!(tuning.steps.iter().any(|step| step.threshold == 77.0 && step.noise == 0 && step.real == 123));
+        assert!(
+            tuning.steps.iter().any(|step| step.threshold == 77.0 && step.noise == 0 && step.real == 123)
+        );
     }
 }

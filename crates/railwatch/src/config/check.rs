@@ -256,7 +256,9 @@ fn sink_references(build: &mut Building<'_>, path: &str, node: &Node) {
             Some((_, Some("heartbeat"))) => {
                 let message = format!("sink {name:?} is a heartbeat, which tells people nothing");
                 let finding = Diagnostic::error(path, message, sink.place).label("takes no notices");
-                build.report(finding.help("leave it out: it gives signs of life without being named".to_owned()));
+                build.report(
+                    finding.help("leave it out: it gives signs of life without being named".to_owned()),
+                );
             }
             Some(_) => {}
             None => {

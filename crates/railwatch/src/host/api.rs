@@ -12,19 +12,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use railwatch_engine::SortBy;
-use railwatch_model::{Action, AgentId, AlertId, AlertState, IncidentId, SmolStr, Subject};
-use railwatch_plugin::clock::Clock;
+use railwatch_model::{AgentId, SmolStr, Subject};
 use railwatch_plugin::source::SourceStatus;
 use railwatch_script::{ScriptStatus, StatusHandle};
-use railwatch_store::{AlertFilter, AuditEntry, Reader, Store, StoreError};
+use railwatch_store::AlertFilter;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::host::actions::Actions;
 use crate::host::core::CoreHandle;
-use crate::host::journal::Journal;
 use crate::host::metrics::Metrics;
-use crate::host::{Reload, Status};
+use crate::host::{Reload, Status, desk};
 
 /// Rows that one answer may have.
 const ROWS_MAX: u32 = 1000;
@@ -33,12 +32,10 @@ const ROWS_MAX: u32 = 1000;
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     pub(crate) core: CoreHandle,
+    pub(crate) actions: Actions,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) store_path: Arc<std::path::Path>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) reload: tokio::sync::mpsc::Sender<Reload>,
-    pub(crate) journal: Journal,
-    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// The routes.
@@ -58,11 +55,12 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(api: Api) -> Router<S> {
         .route("/v1/outbox", get(outbox))
         .route("/v1/outbox/{id}/{verb}", post(change_outbox))
         .route("/v1/reload", post(reload))
+        .merge(desk::router())
         .with_state(api)
 }
 
 /// An error as `application/problem+json` (RFC 9457).
-struct Problem(StatusCode, String);
+pub(crate) struct Problem(pub(crate) StatusCode, pub(crate) String);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -71,20 +69,14 @@ impl IntoResponse for Problem {
     }
 }
 
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        Self(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-    }
-}
-
-type Answer<T> = Result<Json<T>, Problem>;
+pub(crate) type Answer<T> = Result<Json<T>, Problem>;
 
 fn stopping() -> Problem {
     Problem(StatusCode::SERVICE_UNAVAILABLE, "railwatch is stopping".to_owned())
 }
 
 #[derive(Debug, Deserialize)]
-struct Listing {
+pub(crate) struct Listing {
     limit: Option<u32>,
     sort: Option<String>,
     all: Option<bool>,
@@ -92,7 +84,7 @@ struct Listing {
 }
 
 impl Listing {
-    fn limit(&self) -> u32 {
+    pub(crate) fn limit(&self) -> u32 {
         self.limit.unwrap_or(100).min(ROWS_MAX)
     }
 }
@@ -171,16 +163,6 @@ async fn agent(State(api): State<Api>, Path(agent): Path<String>) -> Answer<rail
     view.map(Json).ok_or_else(|| Problem(StatusCode::NOT_FOUND, format!("no agent {agent:?} is active")))
 }
 
-/// Reads the store on a thread of its own, so that a slow disk delays nobody else.
-async fn read<T: Send + 'static>(
-    api: &Api,
-    read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, Problem> {
-    let path = api.store_path.clone();
-    let task = tokio::task::spawn_blocking(move || read(&Store::open_read_only(&path)?));
-    Ok(task.await.map_err(|_| stopping())??)
-}
-
 async fn alerts(
     State(api): State<Api>,
     Query(listing): Query<Listing>,
@@ -191,17 +173,11 @@ async fn alerts(
         subject: listing.agent.map(|agent| SmolStr::new(format!("agent:{agent}"))),
         ..AlertFilter::default()
     };
-    Ok(Json(read(&api, move |store| store.alerts(&filter, limit)).await?.items))
-}
-
-async fn find_alert(api: &Api, alert: String) -> Result<railwatch_model::Alert, Problem> {
-    let id = AlertId(alert.as_str().into());
-    let found = read(api, move |store| store.alert(&id)).await?;
-    found.ok_or_else(|| Problem(StatusCode::NOT_FOUND, format!("there is no alert {alert}")))
+    Ok(Json(api.actions.read(move |store| store.alerts(&filter, limit)).await?.items))
 }
 
 async fn alert(State(api): State<Api>, Path(alert): Path<String>) -> Answer<railwatch_model::Alert> {
-    Ok(Json(find_alert(&api, alert).await?))
+    Ok(Json(api.actions.alert(&alert).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -216,7 +192,7 @@ async fn acknowledge(
     headers: HeaderMap,
     Json(note): Json<Note>,
 ) -> Answer<railwatch_model::Alert> {
-    act(&api, alert, &headers, |incident| Action::Acknowledge { incident, note: note.note }).await
+    Ok(Json(api.actions.acknowledge(actor(&headers)?, &alert, note.note).await?))
 }
 
 async fn resolve(
@@ -225,27 +201,11 @@ async fn resolve(
     headers: HeaderMap,
     Json(note): Json<Note>,
 ) -> Answer<railwatch_model::Alert> {
-    act(&api, alert, &headers, |incident| Action::Resolve { incident, note: note.note }).await
+    Ok(Json(api.actions.resolve(actor(&headers)?, &alert, note.note).await?))
 }
 
-async fn act(
-    api: &Api,
-    alert: String,
-    headers: &HeaderMap,
-    action: impl FnOnce(IncidentId) -> Action,
-) -> Answer<railwatch_model::Alert> {
-    let by = actor(headers)?;
-    let found = find_alert(api, alert.clone()).await?;
-    if found.state == AlertState::Resolved {
-        return Err(Problem(StatusCode::CONFLICT, format!("alert {alert} is resolved already")));
-    }
-    if !api.core.act(by, action(found.incident)).await {
-        return Err(stopping());
-    }
-    Ok(Json(find_alert(api, alert).await?))
-}
-
-fn actor(headers: &HeaderMap) -> Result<SmolStr, Problem> {
+/// Who asks.
+pub(crate) fn actor(headers: &HeaderMap) -> Result<SmolStr, Problem> {
     let by = headers.get("x-railwatch-by").and_then(|value| value.to_str().ok()).map(str::trim);
     match by {
         Some(by) if !by.is_empty() && by.len() <= 100 => Ok(by.into()),
@@ -258,13 +218,13 @@ fn actor(headers: &HeaderMap) -> Result<SmolStr, Problem> {
 
 async fn rejects(State(api): State<Api>, Query(listing): Query<Listing>) -> Answer<Vec<serde_json::Value>> {
     let limit = listing.limit();
-    let rejects = read(&api, move |store| store.rejects(limit)).await?;
+    let rejects = api.actions.read(move |store| store.rejects(limit)).await?;
     Ok(Json(rejects.iter().map(crate::cli::reject_json).collect()))
 }
 
 async fn outbox(State(api): State<Api>, Query(listing): Query<Listing>) -> Answer<Vec<serde_json::Value>> {
     let limit = listing.limit();
-    let entries = read(&api, move |store| store.outbox(None, limit)).await?;
+    let entries = api.actions.read(move |store| store.outbox(None, limit)).await?;
     Ok(Json(entries.iter().map(crate::cli::outbox_json).collect()))
 }
 
@@ -273,21 +233,7 @@ async fn change_outbox(
     Path((id, verb)): Path<(i64, String)>,
     headers: HeaderMap,
 ) -> Answer<serde_json::Value> {
-    let by = actor(&headers)?;
-    let at = api.clock.now();
-    let change = match verb.as_str() {
-        "retry" => Store::retry_outbox,
-        "drop" => Store::drop_outbox,
-        other => return Err(Problem(StatusCode::NOT_FOUND, format!("{other:?} is not retry or drop"))),
-    };
-    let what = SmolStr::new(format!("outbox.{verb}"));
-    let entry = AuditEntry { at, by, what, subject: id.to_string(), detail: serde_json::Value::Null };
-    let changed = api.journal.run(move |store| {
-        change(store, id, at)?;
-        store.record_audit(&entry)
-    });
-    changed.await.ok_or_else(stopping)?.map_err(|error| Problem(StatusCode::CONFLICT, error.to_string()))?;
-    api.journal.outbox.notify_waiters();
+    api.actions.change_outbox(actor(&headers)?, id, &verb).await?;
     Ok(Json(json!({ "id": id, "done": verb })))
 }
 

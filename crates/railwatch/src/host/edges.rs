@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use railwatch_model::{ConditionKind, Severity, SmolStr, Subject};
-use railwatch_plugin::clock::Clock;
+use railwatch_plugin::clock::{Clock, SystemClock};
 use railwatch_plugin::config::ConfigError;
-use railwatch_plugin::secret::Secrets;
-use railwatch_plugin::sink::{Sink, SinkBuild};
+use railwatch_plugin::secret::{Secrets, SystemSecrets};
+use railwatch_plugin::sink::{Dispatch, Receipt, Sink, SinkBuild};
 use railwatch_plugin::source::{
     Cursor, Intake, Phase, Source, SourceBuild, SourceContext, SourceError, SourceStatus, StatusHandle,
     Submission,
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Loaded, SinkConfig, SourceConfig};
 use crate::host::Status;
+use crate::host::actions::test_notice;
 use crate::host::core::CoreHandle;
 use crate::host::delivery::{self, Delivery};
 use crate::host::health::Health;
@@ -183,13 +184,7 @@ impl Edges {
         config: &SinkConfig,
         base_dir: &std::path::Path,
     ) -> Result<Box<dyn Sink>, BuildError> {
-        let section = format!("sinks.{name}");
-        let plugin = plugins::SINKS.iter().find(|plugin| plugin.name == config.plugin);
-        let plugin =
-            plugin.ok_or_else(|| (section.clone(), ConfigError::new("plugin", "there is no such sink")))?;
-        let (name, base_dir) = (name.clone(), base_dir.to_owned());
-        let with = SinkBuild { name, secrets: self.secrets.clone(), clock: self.clock.clone(), base_dir };
-        (plugin.build)(&config.table, &with).map_err(|error| (section, error))
+        build_sink(name, config, self.secrets.clone(), self.clock.clone(), base_dir)
     }
 
     fn start_sink(&mut self, name: SmolStr, config: SinkConfig, sink: Box<dyn Sink>) {
@@ -244,6 +239,43 @@ impl Edges {
         let task = self.supervisor.spawn(format!("source {name}"), supervised.run(source));
         self.sources.insert(name, Running { config, cancel, task, status: Some(status) });
     }
+}
+
+/// Builds a sink from its block.
+fn build_sink(
+    name: &SmolStr,
+    config: &SinkConfig,
+    secrets: Arc<dyn Secrets>,
+    clock: Arc<dyn Clock>,
+    base_dir: &std::path::Path,
+) -> Result<Box<dyn Sink>, BuildError> {
+    let section = format!("sinks.{name}");
+    let plugin = plugins::SINKS.iter().find(|plugin| plugin.name == config.plugin);
+    let plugin =
+        plugin.ok_or_else(|| (section.clone(), ConfigError::new("plugin", "there is no such sink")))?;
+    let with = SinkBuild { name: name.clone(), secrets, clock, base_dir: base_dir.to_owned() };
+    (plugin.build)(&config.table, &with).map_err(|error| (section, error))
+}
+
+/// Sends a test message, or a sign of life, through a sink that is built for it alone, and returns the receipt.
+pub(crate) fn send_test(loaded: &Loaded, sink: &str) -> anyhow::Result<Receipt> {
+    let name = SmolStr::new(sink);
+    let config =
+        loaded.config.sinks.get(&name).ok_or_else(|| anyhow::anyhow!("there is no sink {sink:?}"))?;
+    let (secrets, clock) = (Arc::new(SystemSecrets), Arc::new(SystemClock));
+    let built = build_sink(&name, config, secrets, clock, &loaded.base_dir);
+    let built = built.map_err(|(section, error)| {
+        anyhow::anyhow!(loaded.report(vec![loaded.diagnose(&section, &error)]).render(false))
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        if built.beats_every().is_some() {
+            built.beat().await?;
+            return Ok(Receipt::default());
+        }
+        let notice = test_notice(sink, "the command line", SystemClock.now());
+        Ok(built.deliver(Dispatch { notice: &notice, earlier: None }).await?)
+    })
 }
 
 /// Builds a source from its block.

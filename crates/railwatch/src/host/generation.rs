@@ -1,7 +1,7 @@
 //! From a checked configuration to an engine generation.
 
 use railwatch_engine::{Directory, Equal, Escalation, Generation, Inhibition, Mute, SeenLimits, Settings};
-use railwatch_model::{SmolStr, Subject};
+use railwatch_model::{Facts, SmolStr, Subject, Timestamp};
 use railwatch_plugin::column::Column;
 use railwatch_plugin::config::ConfigError;
 use railwatch_script::StatusHandle;
@@ -78,6 +78,12 @@ fn mute(block: &config::Mute, config: &Config) -> Mute {
         until: block.until.0,
         tz: block.timezone.unwrap_or(config.timezone).0,
     }
+}
+
+/// The mute windows that hold these facts back at a time, and when each ends.
+pub(crate) fn mutes_now(config: &Config, facts: &Facts, at: Timestamp) -> Vec<(String, Timestamp)> {
+    let matching = config.mutes.iter().filter(|block| block.matches.accepts(facts));
+    matching.filter_map(|block| Some((block.name.clone(), mute(block, config).ends_at(at)?))).collect()
 }
 
 fn inhibition(block: &config::Inhibition) -> Inhibition {

@@ -5,9 +5,11 @@
 //! the same way: sources stop, the core applies what is on its way and saves its state, deliveries finish what is in
 //! hand, the store closes.
 
+mod actions;
 mod api;
 mod core;
 mod delivery;
+mod desk;
 mod edges;
 mod generation;
 mod health;
@@ -41,8 +43,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::core::{Command, Core, CoreHandle};
+pub(crate) use self::desk::{counts_json, label_json};
 use self::edges::Edges;
-pub(crate) use self::generation::build_or_fail as build_generation;
+pub(crate) use self::edges::send_test;
+pub(crate) use self::generation::{build_or_fail as build_generation, mutes_now};
 use self::health::Health;
 use self::http::Mounts;
 use self::journal::Journal;
@@ -199,12 +203,15 @@ impl Host {
         let (reload_sender, reloads) = mpsc::channel(4);
         let api = api::Api {
             core: core.clone(),
+            actions: actions::Actions {
+                core: core.clone(),
+                journal: journal.clone(),
+                store_path: Arc::from(store_path),
+                clock: clock.clone(),
+            },
             metrics: metrics.clone(),
-            store_path: Arc::from(store_path),
             status,
             reload: reload_sender.clone(),
-            journal: journal.clone(),
-            clock: clock.clone(),
         };
         supervisor.spawn("http", http::serve(listener, api::router(api), mounts, inlets.clone()));
         supervisor.spawn("self-alerts", health.clone().run(core.clone(), inlets.clone()));
