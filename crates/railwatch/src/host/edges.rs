@@ -262,7 +262,8 @@ pub(crate) fn send_test(loaded: &Loaded, sink: &str) -> anyhow::Result<Receipt> 
     let name = SmolStr::new(sink);
     let config =
         loaded.config.sinks.get(&name).ok_or_else(|| anyhow::anyhow!("there is no sink {sink:?}"))?;
-    let (secrets, clock) = (Arc::new(SystemSecrets), Arc::new(SystemClock));
+    let secrets = Arc::new(SystemSecrets { base_dir: loaded.base_dir.clone() });
+    let clock = Arc::new(SystemClock);
     let built = build_sink(&name, config, secrets, clock, &loaded.base_dir);
     let built = built.map_err(|(section, error)| {
         anyhow::anyhow!(loaded.report(vec![loaded.diagnose(&section, &error)]).render(false))

@@ -268,7 +268,9 @@ impl Write {
                 let settled = match outcome {
                     Outcome::Sent { receipt } => store.mark_sent(*id, *now, receipt),
                     Outcome::Retry { at, error, in_doubt: false } => store.mark_retry(*id, *now, *at, error),
-                    Outcome::Retry { at, error, in_doubt: true } => store.mark_doubtful(*id, *now, *at, error),
+                    Outcome::Retry { at, error, in_doubt: true } => {
+                        store.mark_doubtful(*id, *now, *at, error)
+                    }
                     Outcome::Dead { error } => store.mark_dead(*id, *now, error),
                     Outcome::Unknown { error } => store.mark_unknown(*id, *now, error),
                 };
