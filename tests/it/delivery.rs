@@ -26,14 +26,18 @@ fn outbox(home: &Home) -> Vec<Value> {
     home.run(&["outbox", "list", "--json"]).documents()
 }
 
-/// The outbox's only entry, once it is in this state.
+/// The outbox's entry about the agent, which is its first, once it is in this state; another may be about the sink.
 #[track_caller]
 fn entry(home: &Home, state: &str) -> Value {
     until(&format!("a notice is {state}"), 60, || {
-        let entries = outbox(home);
-        assert!(entries.len() <= 1, "{entries:#?}");
-        entries.into_iter().find(|entry| entry["state"] == state)
+        let first = outbox(home).pop()?;
+        (first["state"] == state).then_some(first)
     })
+}
+
+/// What the peer was sent about the agent; it also hears that it did not take it.
+fn about_agent(slack: &HttpPeer) -> usize {
+    slack.requests().iter().filter(|request| request.body.contains("spender")).count()
 }
 
 fn bodies(requests: &[Request]) -> Vec<&str> {
@@ -91,11 +95,11 @@ fn a_refusal_is_a_dead_letter_until_a_person_sends_it_again() {
     let dead = entry(&home, "dead");
     assert!(dead["last_error"].as_str().unwrap().contains("404"), "{dead}");
     assert_eq!(daemon.metric("railwatch_notices_dead_total"), 1);
-    assert_eq!(slack.requests().len(), 1, "a refusal is not repeated");
+    assert_eq!(about_agent(&slack), 1, "a refusal is not repeated");
     let retry = home.run(&["outbox", "retry", &dead["id"].to_string()]);
     assert_eq!(retry.code, 0, "{retry:?}");
     entry(&home, "sent");
-    assert_eq!(slack.requests().len(), 2);
+    assert_eq!(about_agent(&slack), 2);
     let again = home.run(&["outbox", "retry", &dead["id"].to_string()]);
     assert_eq!(again.code, 1, "what was sent cannot be sent again: {again:?}");
     assert_eq!(daemon.stop(), 0);

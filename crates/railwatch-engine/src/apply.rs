@@ -311,7 +311,7 @@ impl Engine {
         self.scratch = scratch;
     }
 
-    /// True if evaluating the subject could change nothing: no detector has anything to say, nothing is open, and
+    /// True if evaluating the subject could change nothing: no detector has anything to say, nothing is open or held, and
     /// neither a rule nor the scorer looks at quiet signals. Most payments end here.
     fn is_calm(&self, slot: usize) -> bool {
         let Some(row) = self.subjects.row(slot) else { return true };
@@ -320,7 +320,8 @@ impl Engine {
         let look =
             Look { now: self.now, subject: &row.subject, profile: &row.profile, usual: &row.kept.usual };
         let mut columns = self.columns.iter().filter(|column| overlaps(column.scope(), scope));
-        row.kept.book.is_none() && unread && columns.all(|column| column.quiet(slot, look))
+        let is_clear = row.kept.book.is_none() && row.kept.conditions.is_empty();
+        is_clear && unread && columns.all(|column| column.quiet(slot, look))
     }
 
     /// Asks the detectors of a subject what they think now.

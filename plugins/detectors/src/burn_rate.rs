@@ -186,7 +186,8 @@ impl State {
                 spending.nats = spending.nats.min(before);
             }
             if before <= 0.0 && spending.nats > 0.0 {
-                spending.since = at;
+                // A payment begins it at its own time, silence at the present.
+                spending.since = if spends { cx.clock } else { at };
             }
             if spending.nats > 0.0 {
                 cx.wake_by(cx.now.after(LOOK_AGAIN));
