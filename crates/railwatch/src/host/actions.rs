@@ -248,7 +248,6 @@ impl Actions {
             store.record_audit(&entry)
         });
         changed.await.ok_or(Refusal::Stopping)?.map_err(|error| Refusal::Conflict(error.to_string()))?;
-        self.journal.outbox.notify_waiters();
         Ok(())
     }
 
@@ -260,7 +259,6 @@ impl Actions {
         let effects = Effects { outbox: vec![(sink, notice)], ..Effects::default() };
         let queued = self.journal.run(move |store| store.write_effects(&[effects]));
         queued.await.ok_or(Refusal::Stopping)??;
-        self.journal.outbox.notify_waiters();
         Ok(id)
     }
 

@@ -348,18 +348,24 @@ impl Core {
                 progress.effects.push(effects);
             }
         }
-        if let Some(done) = flight.done {
-            self.flush_effects(progress).await;
-            done.send(()).ok();
+        if flight.done.is_some() {
+            // Whoever asked reads the store next, and must find what came of it.
+            self.write_effects(progress, flight.done).await;
         }
     }
 
     /// Writes effects on their own when people wait for them, or when no batch comes that they could ride along with.
     async fn flush_effects(&mut self, progress: &mut Progress) {
         let urgent = progress.effects.iter().any(|effects| !effects.outbox.is_empty());
-        if !progress.effects.is_empty() && (urgent || progress.in_flight.is_empty()) {
+        if urgent || progress.in_flight.is_empty() {
+            self.write_effects(progress, None).await;
+        }
+    }
+
+    async fn write_effects(&mut self, progress: &mut Progress, done: Option<oneshot::Sender<()>>) {
+        if !progress.effects.is_empty() || done.is_some() {
             let effects = std::mem::take(&mut progress.effects);
-            self.journal.send(StoreCommand::Write(Write::Effects(effects))).await;
+            self.journal.send(StoreCommand::Write(Write::Effects { effects, done })).await;
         }
     }
 

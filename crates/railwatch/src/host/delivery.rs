@@ -51,12 +51,8 @@ impl Delivery {
     /// Delivers until cancelled: the attempt in hand is finished and recorded first, others are put back.
     pub(crate) async fn run(mut self) {
         let counters = self.metrics.sink(&self.name);
-        let outbox = self.journal.outbox.clone();
         let mut breaker = Breaker::default();
         loop {
-            let rung = outbox.notified();
-            tokio::pin!(rung);
-            rung.as_mut().enable();
             if self.cancel.is_cancelled() {
                 return;
             }
@@ -66,17 +62,14 @@ impl Delivery {
                 continue;
             }
             let limit = if self.sink.is_idempotent() && !breaker.is_wary() { CLAIM_MAX } else { 1 };
-            let claimed = self.journal.claim(self.name.clone(), self.clock.now(), limit).await;
+            let Some(mut claim) = self.journal.claim(self.name.clone(), limit).await else { return };
+            let claimed = tokio::select! {
+                biased;
+                claimed = claim.claimed() => claimed,
+                () = self.cancel.cancelled() => Some(claim.withdraw()),
+                () = self.until_due() => Some(claim.withdraw()),
+            };
             let Some(claimed) = claimed else { return };
-            if claimed.is_empty() {
-                let pause = self.pause().await;
-                tokio::select! {
-                    biased;
-                    () = self.cancel.cancelled() => return,
-                    () = rung => {}
-                    () = tokio::time::sleep(pause) => {}
-                }
-            }
             self.round(claimed, &mut breaker, &counters).await;
         }
     }
@@ -121,14 +114,15 @@ impl Delivery {
         }
     }
 
-    /// How long nothing is due.
-    async fn pause(&self) -> Duration {
+    /// Waits until a notice that is not due now may have become due.
+    async fn until_due(&self) {
         let name = self.name.clone();
         let due = self.journal.run(move |store| store.next_due(&name)).await;
-        match due {
+        let pause = match due {
             Some(Ok(Some(at))) => at.since(self.clock.now()).clamp(Duration::from_millis(10), IDLE_MAX),
             _ => IDLE_MAX,
-        }
+        };
+        tokio::time::sleep(pause).await;
     }
 
     /// Makes one attempt and records how it ended; false if the sink did not take the notice.

@@ -3,7 +3,6 @@
 //! Invariant: a reply is sent only after what it confirms is durable.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use railwatch_engine::SavedSubject;
@@ -13,7 +12,7 @@ use railwatch_store::{
     Advice, AuditEntry, Batch, Claimed, Effects, Generation, Interrupted, Labelling, OutboxId, Reject, Store,
     StoreError, SubjectRow,
 };
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::host::metrics::Metrics;
 
@@ -54,6 +53,8 @@ pub(crate) struct Appended {
 pub(crate) enum Command {
     /// Something that must not be lost; what waits together is written together.
     Write(Write),
+    /// A sink waits for notices.
+    Claim(Waiting),
     /// Begin a checkpoint of the state after `seq`.
     CheckpointBegin { seq: Seq },
     /// Save rows of the checkpoint that is under way.
@@ -70,21 +71,19 @@ pub(crate) enum Command {
 pub(crate) enum Write {
     /// Make a batch durable; the reply goes to the core's own channel, in order.
     Append(Append),
-    /// Write effects without a batch.
-    Effects(Vec<Effects>),
-    /// Record that attempts of a sink's due notices begin, and reply with them.
-    Claim { sink: SmolStr, now: Timestamp, limit: u32, claimed: oneshot::Sender<Vec<Claimed>> },
+    /// Write effects without a batch; the reply is for whoever waits for them.
+    Effects { effects: Vec<Effects>, done: Option<oneshot::Sender<()>> },
     /// Record how an attempt ended.
-    Settle { id: OutboxId, outcome: Outcome, now: Timestamp, done: oneshot::Sender<()> },
+    Settle { id: OutboxId, outcome: Outcome, now: Timestamp },
 }
 
 impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Write(Write::Append(_)) => "Append",
-            Self::Write(Write::Effects(_)) => "Effects",
-            Self::Write(Write::Claim { .. }) => "Claim",
+            Self::Write(Write::Effects { .. }) => "Effects",
             Self::Write(Write::Settle { .. }) => "Settle",
+            Self::Claim(_) => "Claim",
             Self::CheckpointBegin { .. } => "CheckpointBegin",
             Self::CheckpointRows(_) => "CheckpointRows",
             Self::CheckpointCommit { .. } => "CheckpointCommit",
@@ -98,15 +97,37 @@ impl std::fmt::Debug for Command {
 #[derive(Debug, Clone)]
 pub(crate) struct Journal {
     commands: mpsc::Sender<Command>,
-    /// Rung when the outbox may have something due.
-    pub(crate) outbox: Arc<Notify>,
+}
+
+/// A sink that waits for notices: they are marked as being attempted by the very write that queues them.
+pub(crate) struct Waiting {
+    sink: SmolStr,
+    limit: u32,
+    claimed: oneshot::Sender<Vec<Claimed>>,
+}
+
+/// The sink's end of the wait.
+#[derive(Debug)]
+pub(crate) struct Claim(oneshot::Receiver<Vec<Claimed>>);
+
+impl Claim {
+    /// The due notices, marked as being attempted; `None` if the store's thread has ended. Cancel safe.
+    pub(crate) async fn claimed(&mut self) -> Option<Vec<Claimed>> {
+        (&mut self.0).await.ok()
+    }
+
+    /// Waits no longer; what was claimed in this very moment is in the sink's hands.
+    pub(crate) fn withdraw(mut self) -> Vec<Claimed> {
+        self.0.close();
+        self.0.try_recv().unwrap_or_default()
+    }
 }
 
 impl Journal {
     /// A way to a thread that is yet to run, and what that thread needs.
     pub(crate) fn new() -> (Self, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-        (Self { commands, outbox: Arc::new(Notify::new()) }, receiver)
+        (Self { commands }, receiver)
     }
 
     /// Sends a command; false if the thread has ended, which it does last of all.
@@ -128,18 +149,16 @@ impl Journal {
         result.await.ok()
     }
 
-    /// The next due notices of a sink, marked as being attempted.
-    pub(crate) async fn claim(&self, sink: SmolStr, now: Timestamp, limit: u32) -> Option<Vec<Claimed>> {
-        let (claimed, result) = oneshot::channel();
-        self.commands.send(Command::Write(Write::Claim { sink, now, limit, claimed })).await.ok()?;
-        result.await.ok()
+    /// Waits for the next notices of a sink; `None` if the thread has ended.
+    pub(crate) async fn claim(&self, sink: SmolStr, limit: u32) -> Option<Claim> {
+        let (claimed, claim) = oneshot::channel();
+        self.commands.send(Command::Claim(Waiting { sink, limit, claimed })).await.ok()?;
+        Some(Claim(claim))
     }
 
-    /// Records the outcome of an attempt.
+    /// Records the outcome of an attempt, before any later claim is answered.
     pub(crate) async fn settle(&self, id: OutboxId, outcome: Outcome, now: Timestamp) {
-        let (done, settled) = oneshot::channel();
-        let write = Write::Settle { id, outcome, now, done };
-        if self.commands.send(Command::Write(write)).await.is_err() || settled.await.is_err() {
+        if !self.send(Command::Write(Write::Settle { id, outcome, now })).await {
             tracing::error!(id, "outcome of a delivery cannot be recorded: the store's thread has ended");
         }
     }
@@ -177,27 +196,30 @@ pub(crate) fn run(
     mut store: Store,
     mut commands: mpsc::Receiver<Command>,
     appended: &mpsc::Sender<Appended>,
-    outbox: &Notify,
+    clock: &dyn Clock,
     metrics: &Metrics,
 ) {
     let mut epoch = None;
+    let mut waiting = Vec::new();
     let mut next = commands.blocking_recv();
     while let Some(command) = next.take() {
         match command {
-            Command::Write(first) => {
-                let mut writes = vec![first];
-                while writes.len() < TOGETHER_MAX && next.is_none() {
-                    match commands.try_recv() {
+            command @ (Command::Write(_) | Command::Claim(_)) => {
+                let mut writes = Vec::new();
+                let mut command = Ok(command);
+                loop {
+                    match command {
                         Ok(Command::Write(write)) => writes.push(write),
+                        Ok(Command::Claim(claim)) => waiting.push(claim),
                         Ok(other) => next = Some(other),
                         Err(_) => break,
                     }
+                    if next.is_some() || writes.len() >= TOGETHER_MAX {
+                        break;
+                    }
+                    command = commands.try_recv();
                 }
-                let has_notices = writes.iter().any(Write::has_notices);
-                write_until_durable(&mut store, writes, appended, metrics);
-                if has_notices {
-                    outbox.notify_waiters();
-                }
+                write_until_durable(&mut store, writes, &mut waiting, appended, clock, metrics);
             }
             Command::CheckpointBegin { seq } => {
                 epoch = keep(metrics, store.checkpoint_begin(seq));
@@ -223,7 +245,11 @@ pub(crate) fn run(
             Command::Generation(generation) => {
                 keep(metrics, store.record_generation(&generation));
             }
-            Command::Run(work) => work(&mut store),
+            Command::Run(work) => {
+                work(&mut store);
+                // It may have queued a notice again.
+                write_until_durable(&mut store, Vec::new(), &mut waiting, appended, clock, metrics);
+            }
         }
         next = next.or_else(|| commands.blocking_recv());
     }
@@ -245,26 +271,15 @@ fn save_rows(store: &mut Store, epoch: u64, rows: &[SavedSubject]) -> Result<(),
 }
 
 impl Write {
-    fn has_notices(&self) -> bool {
-        match self {
-            Self::Append(append) => has_notices(&append.effects),
-            Self::Effects(effects) => has_notices(effects),
-            Self::Claim { .. } | Self::Settle { .. } => false,
-        }
-    }
-
     fn attempt(&self, store: &mut Store) -> Result<Written, StoreError> {
         match self {
             Self::Append(Append { records, cursors, rejects, effects, .. }) if !records.is_empty() => {
                 store.append(&Batch { records, cursors, rejects, effects }).map(Written::At)
             }
-            Self::Append(Append { effects, .. }) | Self::Effects(effects) => {
+            Self::Append(Append { effects, .. }) | Self::Effects { effects, .. } => {
                 store.write_effects(effects).map(|()| Written::Done)
             }
-            Self::Claim { sink, now, limit, .. } => {
-                skip("outbox cannot be read", store.claim(sink, *now, *limit)).map(Written::Claimed)
-            }
-            Self::Settle { id, outcome, now, .. } => {
+            Self::Settle { id, outcome, now } => {
                 let settled = match outcome {
                     Outcome::Sent { receipt } => store.mark_sent(*id, *now, receipt),
                     Outcome::Retry { at, error, in_doubt: false } => store.mark_retry(*id, *now, *at, error),
@@ -283,7 +298,6 @@ impl Write {
 /// What a write came to.
 enum Written {
     At(Seq),
-    Claimed(Vec<Claimed>),
     Done,
 }
 
@@ -299,33 +313,54 @@ fn skip<T: Default>(what: &str, result: Result<T, StoreError>) -> Result<T, Stor
 }
 
 /// Writes with one sync, and tries again for as long as the disk is full or busy: the payments wait in memory, their
-/// sources feel the back-pressure, and nobody is told that they are safe.
+/// sources feel the back-pressure, and nobody is told that they are safe. Sinks that wait get what is due by then.
 fn write_until_durable(
     store: &mut Store,
     writes: Vec<Write>,
+    waiting: &mut Vec<Waiting>,
     appended: &mpsc::Sender<Appended>,
+    clock: &dyn Clock,
     metrics: &Metrics,
 ) {
-    let written = persist(metrics, || {
-        store.together(|store| writes.iter().map(|write| write.attempt(store)).collect::<Result<Vec<_>, _>>())
+    waiting.retain(|sink| !sink.claimed.is_closed());
+    if writes.is_empty() && waiting.is_empty() {
+        return;
+    }
+    let (written, claimed) = persist(metrics, || {
+        store.together(|store| {
+            let written = writes.iter().map(|write| write.attempt(store)).collect::<Result<Vec<_>, _>>()?;
+            let now = clock.now();
+            let claim =
+                |sink: &Waiting| skip("outbox cannot be read", store.claim(&sink.sink, now, sink.limit));
+            Ok((written, waiting.iter().map(claim).collect::<Result<Vec<_>, _>>()?))
+        })
     });
     for (write, written) in writes.into_iter().zip(written) {
-        let is_heard = match (write, written) {
-            (Write::Append(append), written) => {
-                let seq = if let Written::At(seq) = written { Some(seq) } else { None };
-                let found = append.wanted.into_iter().filter_map(|subject| {
-                    let saved = keep(metrics, store.load_subject(&subject.key())).flatten()?;
-                    Some((subject, saved.body))
-                });
-                let found = found.collect();
-                appended.blocking_send(Appended { seq, records: append.records, found }).is_ok()
+        let append = match write {
+            Write::Append(append) => append,
+            Write::Effects { done: Some(done), .. } => {
+                // Whoever waited may have gone.
+                done.send(()).ok();
+                continue;
             }
-            (Write::Claim { claimed, .. }, Written::Claimed(notices)) => claimed.send(notices).is_ok(),
-            (Write::Settle { done, .. }, _) => done.send(()).is_ok(),
-            (Write::Claim { .. } | Write::Effects(_), _) => true,
+            Write::Effects { done: None, .. } | Write::Settle { .. } => continue,
         };
-        if !is_heard {
-            tracing::debug!("who asked for a write is gone; recovery goes on from what is written");
+        let seq = if let Written::At(seq) = written { Some(seq) } else { None };
+        let found = append.wanted.into_iter().filter_map(|subject| {
+            let saved = keep(metrics, store.load_subject(&subject.key())).flatten()?;
+            Some((subject, saved.body))
+        });
+        let found = found.collect();
+        if appended.blocking_send(Appended { seq, records: append.records, found }).is_err() {
+            tracing::debug!("core is gone, the batch will be applied on recovery");
+        }
+    }
+    for (sink, claimed) in std::mem::take(waiting).into_iter().zip(claimed) {
+        if claimed.is_empty() {
+            waiting.push(sink);
+        } else if let Err(claimed) = sink.claimed.send(claimed) {
+            let ids: Vec<OutboxId> = claimed.iter().map(|claimed| claimed.id).collect();
+            keep(metrics, store.unclaim(&ids));
         }
     }
 }
@@ -365,10 +400,6 @@ fn keep<T>(metrics: &Metrics, result: Result<T, StoreError>) -> Option<T> {
             tracing::error!(%error, "store operation failed");
         })
         .ok()
-}
-
-fn has_notices(effects: &[Effects]) -> bool {
-    effects.iter().any(|effects| !effects.outbox.is_empty())
 }
 
 /// Turns a batch and what the engine caused by it into what the store writes: notices get the sinks that deliver them,

@@ -184,7 +184,7 @@ impl Host {
         supervisor.spawn("wal keeper", keep_wal_short(keeper, outlets.clone()));
         let (appended_sender, appended) = mpsc::channel(core::IN_FLIGHT_MAX);
         let threads = vec![
-            spawn_store(store, store_commands, appended_sender, &journal, &metrics)?,
+            spawn_store(store, store_commands, appended_sender, &clock, &metrics)?,
             spawn_core(Core {
                 engine,
                 config: config.clone(),
@@ -319,11 +319,11 @@ fn spawn_store(
     store: Store,
     commands: mpsc::Receiver<journal::Command>,
     appended: mpsc::Sender<journal::Appended>,
-    journal: &Journal,
+    clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(&'static str, JoinHandle<()>)> {
-    let (outbox, metrics) = (journal.outbox.clone(), metrics.clone());
-    let run = move || journal::run(store, commands, &appended, &outbox, &metrics);
+    let (clock, metrics) = (clock.clone(), metrics.clone());
+    let run = move || journal::run(store, commands, &appended, &*clock, &metrics);
     Ok(("store", std::thread::Builder::new().name("store".to_owned()).spawn(run)?))
 }
 
