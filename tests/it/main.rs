@@ -11,6 +11,7 @@ mod demo;
 mod files;
 mod gate;
 mod poll;
+mod pressure;
 mod reload;
 mod tidy;
 mod totals;

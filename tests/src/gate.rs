@@ -79,6 +79,22 @@ impl Gate {
         file.write_all(text.as_bytes()).unwrap();
     }
 
+    /// Stops its process in its tracks, sockets open.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(
+            Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success()
+        );
+    }
+
     /// How many connections there were.
     pub fn n_connections(&self) -> usize {
         look(&self.said, |said| said.connections.len())
@@ -126,7 +142,8 @@ fn hear(said: &Mutex<Said>, line: &str) {
     }
 }
 
-fn python() -> PathBuf {
+/// The Python that has the peers' packages.
+pub fn python() -> PathBuf {
     let python = target_dir().join("test-peers/bin/python");
     assert!(python.exists(), "{} is missing: run the tests with `bash tests/run`", python.display());
     python

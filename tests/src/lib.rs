@@ -18,7 +18,7 @@ mod wait;
 pub use call::{Response, call};
 pub use daemon::{Daemon, Home, Outcome, railwatch, repo_root, target_dir};
 pub use fleet::{Fleet, Habit, Payment, Random, Sums};
-pub use gate::{Gate, GateOptions, special};
+pub use gate::{Gate, GateOptions, python, special};
 pub use peer::{Answer, HttpPeer, Request, answers};
 pub use recording::{Arrival, Incident, Recording};
 pub use sign::{SECRET, sign_standard};

@@ -192,6 +192,11 @@ pub struct Limits {
     /// Bytes of one webhook body.
     #[schemars(range(min = 1024, max = 268_435_456))]
     pub body_bytes: u32,
+    /// Bytes of the database file; without, the disk decides. When there is no room, payments wait, rails are told to
+    /// try again, and `/readyz` says why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_048_576))]
+    pub store_bytes: Option<u64>,
     /// Payments in one journal batch.
     #[schemars(range(min = 1, max = 100_000))]
     pub batch_payments: u32,
@@ -454,6 +459,7 @@ impl Default for Limits {
             dedup_keys: 50_000_000,
             reject_rows: 100_000,
             body_bytes: 1_048_576,
+            store_bytes: None,
             batch_payments: 4096,
             intake_deliveries: 1024,
         }

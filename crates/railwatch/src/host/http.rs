@@ -11,10 +11,13 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt as _;
 use railwatch_plugin::http::{HttpCall, HttpMount, HttpReply, MountError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+
+use crate::host::connections::Connections;
 
 /// Calls of one path that may wait for its source.
 const CALLS_MAX: usize = 256;
@@ -62,6 +65,8 @@ pub(crate) async fn serve(
     cancel: CancellationToken,
 ) {
     let app = api.fallback(deliver).with_state(mounts);
+    // `tap_io` lets handlers ask for the peer's address.
+    let listener = Connections::new(listener, cancel.clone()).tap_io(|_| {});
     let served = axum::serve(listener, app).with_graceful_shutdown(cancel.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, "http listener ended");

@@ -7,6 +7,7 @@
 
 mod actions;
 mod api;
+mod connections;
 mod core;
 mod delivery;
 mod desk;
@@ -311,8 +312,12 @@ pub(crate) fn lua_decoder(loaded: &Loaded, path: &std::path::Path) -> anyhow::Re
 }
 
 fn open_store(path: &std::path::Path, config: &crate::config::Config) -> anyhow::Result<Store> {
-    let rejects_max = config.limits.reject_rows;
-    Ok(Store::open(path, &StoreOptions { rejects_max, ..StoreOptions::default() })?)
+    let options = StoreOptions {
+        rejects_max: config.limits.reject_rows,
+        size_max: config.limits.store_bytes,
+        ..StoreOptions::default()
+    };
+    Ok(Store::open(path, &options)?)
 }
 
 fn spawn_store(
