@@ -12,6 +12,7 @@ mod files;
 mod gate;
 mod poll;
 mod pressure;
+mod prices;
 mod reload;
 mod tidy;
 mod totals;

@@ -18,6 +18,7 @@ mod http;
 mod journal;
 mod metrics;
 mod pace;
+mod price_poll;
 mod prices;
 mod recovery;
 mod reload;
@@ -225,6 +226,7 @@ impl Host {
             let paths = loaded.files.clone();
             supervisor.spawn("watcher", reload::watch(paths, reload_sender.clone(), inlets.clone()));
         }
+        supervisor.spawn("prices", price_poll::run(prices.clone(), clock.clone(), inlets.clone()));
         let reloader = reload::Reloader {
             options,
             core: core.clone(),
