@@ -4,6 +4,7 @@
 //! chosen so that whatever Stripe reports twice (an event redelivered, a PaymentIntent beside its charge, a capture
 //! beside its authorization) is one step, or hangs on one parent.
 
+mod bell;
 mod currency;
 mod decode;
 mod object;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 
 pub(crate) use currency::money as stripe_money;
 pub use decode::StripeDecoder;
+pub(crate) use source::verify_of;
 pub use source::{PLUGIN, StripeSource, StripeTable};
 
 /// Which events report refunds of charges. Stripe sends both kinds for one refund; only one may count.

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName};
 use railwatch_model::Timestamp;
 use railwatch_plugin::config::ConfigError;
 use railwatch_plugin::secret::{SecretRef, Secrets};
+use toml::Table;
 
 mod config;
 mod key;
@@ -104,6 +105,24 @@ struct KeyRefs {
     resolved: std::sync::RwLock<Arc<Vec<Key>>>,
     /// When they were last read, in microseconds: a flood of forged requests does not become a flood of reads.
     read_at: AtomicI64,
+}
+
+/// The verifier that a source's block describes, live or for recorded requests; `None` if it describes none.
+pub fn configured(table: &Table, secrets: &Arc<dyn Secrets>) -> Result<Option<Verifier>, ConfigError> {
+    let config = match table.get("verify") {
+        Some(verify) => {
+            let keys = Table::from_iter([("verify".to_owned(), verify.clone())]);
+            railwatch_plugin::config::parse::<VerifyKey>(&keys)?.verify
+        }
+        None => crate::stripe::verify_of(table)?,
+    };
+    config.map(|config| Verifier::new(&config, secrets)).transpose()
+}
+
+/// The one key of a block that is about verification.
+#[derive(Debug, serde::Deserialize)]
+struct VerifyKey {
+    verify: Option<VerifyConfig>,
 }
 
 /// How often secrets are read again at most.

@@ -17,6 +17,9 @@ use crate::redact::redact;
 /// The rail's name on payments.
 const RAIL: SmolStr = SmolStr::new_static("stripe");
 
+/// The reason for which thin events are left out: they hold no amount.
+pub(super) const THIN: SmolStr = SmolStr::new_static("thin event");
+
 /// Decodes snapshot events, alone or as a page of `GET /v1/events`.
 #[derive(Debug, Clone, Default)]
 pub struct StripeDecoder {
@@ -49,7 +52,7 @@ impl StripeDecoder {
                 let mut steps = Steps { mapping: &self.mapping, event: &event, body, received_at, decoded };
                 steps.read();
             }
-            "v2.core.event" => decoded.filter(SmolStr::new_static("thin event")),
+            "v2.core.event" => decoded.filter(THIN),
             "list" => self.page(body, received_at, decoded),
             _ => {
                 let detail = "/object must be \"event\", \"v2.core.event\" or \"list\"";

@@ -15,8 +15,10 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
+use tokio::sync::Notify;
 use toml::Table;
 
+use super::bell::Doorbell;
 use super::{StripeDecoder, StripeMapping};
 use crate::auth::RequestHeaders;
 use crate::backoff::{Backoff, fail, wait};
@@ -129,6 +131,27 @@ struct EventList {
     config: StripeTable,
     headers: RequestHeaders,
     decoder: Arc<dyn Decoder>,
+    /// Rung by thin events: there is something to read.
+    bell: Arc<Notify>,
+}
+
+impl StripeTable {
+    /// What `webhook_secret` is short for.
+    fn verify(&self) -> Option<VerifyConfig> {
+        let secret = self.webhook_secret.clone()?;
+        let secrets_extra = self.webhook_secrets_extra.clone();
+        let preset = VerifyTable { secrets_extra, ..VerifyTable::preset(Preset::Stripe, secret) };
+        Some(VerifyConfig::Table(Box::new(preset)))
+    }
+}
+
+/// What a block's `webhook_secret` is short for.
+pub(crate) fn verify_of(table: &Table) -> Result<Option<VerifyConfig>, ConfigError> {
+    if !table.contains_key("webhook_secret") {
+        return Ok(None);
+    }
+    let (own, _) = table::split::<StripeTable>(table);
+    Ok(config::parse::<StripeTable>(&own)?.verify())
 }
 
 impl StripeSource {
@@ -138,25 +161,29 @@ impl StripeSource {
         let mapping: StripeMapping = config::parse(&mapping)?;
         let config: StripeTable = config::parse(&own)?;
         let mut webhook: WebhookTable = config::parse(&rest)?;
-        if let Some(secret) = &config.webhook_secret {
+        if let Some(verify) = config.verify() {
             if webhook.verify.is_some() {
                 let message = "is short for verify with the preset stripe; leave one of both out";
                 return Err(ConfigError::new("webhook_secret", message));
             }
-            let secrets_extra = config.webhook_secrets_extra.clone();
-            let preset = VerifyTable { secrets_extra, ..VerifyTable::preset(Preset::Stripe, secret.clone()) };
-            webhook.verify = Some(VerifyConfig::Table(Box::new(preset)));
+            webhook.verify = Some(verify);
         }
         let decoder: Arc<dyn Decoder> = Arc::new(StripeDecoder::new(mapping));
+        let bell = Arc::new(Notify::new());
         let webhook = match (webhook.verify.is_some(), config.api_key.is_some()) {
-            (true, _) => Some(posted::webhook(webhook, Arc::clone(&decoder), build)?),
+            (true, true) => {
+                let ringing = Doorbell { decoder: Arc::clone(&decoder), bell: Arc::clone(&bell) };
+                Some(posted::webhook(webhook, Arc::new(ringing), build)?)
+            }
+            (true, false) => Some(posted::webhook(webhook, Arc::clone(&decoder), build)?),
             (false, true) => None,
             (false, false) => {
                 let message = "needs webhook_secret = { env = … }, api_key = { env = … }, or both";
                 return Err(ConfigError::new("", message));
             }
         };
-        let list = config.api_key.is_some().then(|| EventList::new(config, decoder, build)).transpose()?;
+        let list =
+            config.api_key.is_some().then(|| EventList::new(config, decoder, bell, build)).transpose()?;
         Ok(Self { webhook, list })
     }
 }
@@ -218,7 +245,12 @@ struct Place {
 }
 
 impl EventList {
-    fn new(config: StripeTable, decoder: Arc<dyn Decoder>, build: &SourceBuild) -> Result<Self, ConfigError> {
+    fn new(
+        config: StripeTable,
+        decoder: Arc<dyn Decoder>,
+        bell: Arc<Notify>,
+        build: &SourceBuild,
+    ) -> Result<Self, ConfigError> {
         let valid =
             reqwest::Url::parse(&config.api_url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
         if !valid {
@@ -232,7 +264,7 @@ impl EventList {
         }
         let headers = RequestHeaders::new(None, config.api_key.as_ref(), &BTreeMap::new(), &build.secrets);
         let headers = headers.map_err(|error| ConfigError::new("api_key", error.message))?;
-        Ok(Self { config, headers, decoder })
+        Ok(Self { config, headers, decoder, bell })
     }
 
     async fn run(&self, cx: &SourceContext) -> Result<(), SourceError> {
@@ -265,7 +297,7 @@ impl EventList {
                     continue;
                 }
             }
-            if !rest(cx, &mut pipeline, self.config.poll_interval.0).await? {
+            if !self.rest(cx, &mut pipeline).await? {
                 return Ok(());
             }
         }
@@ -315,6 +347,21 @@ impl EventList {
             cx.status.phase(Phase::Backfilling, "reading further pages");
         }
         Ok(())
+    }
+
+    /// Waits for the next read while acknowledgements come in; false if the source must stop.
+    async fn rest(&self, cx: &SourceContext, pipeline: &mut Pipeline) -> Result<bool, SourceError> {
+        let pause = tokio::time::sleep(self.config.poll_interval.0);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                biased;
+                () = cx.cancel.cancelled() => return Ok(false),
+                Some(acked) = pipeline.next(), if !pipeline.is_empty() => { acked?; }
+                () = self.bell.notified() => return Ok(true),
+                () = &mut pause => return Ok(true),
+            }
+        }
     }
 
     /// Where to begin. What Stripe does not keep any more is said, once per read, and cannot be had here.
@@ -378,20 +425,6 @@ impl Place {
         self.recent.retain(|_, created| *created >= from);
         if self.recent.len() > RECENT_MAX {
             self.recent.clear();
-        }
-    }
-}
-
-/// Waits for the next read while acknowledgements come in; false if the source must stop.
-async fn rest(cx: &SourceContext, pipeline: &mut Pipeline, pause: Duration) -> Result<bool, SourceError> {
-    let pause = tokio::time::sleep(pause);
-    tokio::pin!(pause);
-    loop {
-        tokio::select! {
-            biased;
-            () = cx.cancel.cancelled() => return Ok(false),
-            Some(acked) = pipeline.next(), if !pipeline.is_empty() => { acked?; }
-            () = &mut pause => return Ok(true),
         }
     }
 }

@@ -47,9 +47,8 @@ impl Api {
 
     fn run(&self, config: &str, cursor: Option<&str>) -> Host {
         let address = self.0.local_addr().unwrap();
-        let config = format!(
-            "api_url = 'http://{address}'\napi_key = {{ env = 'S' }}\npoll_interval = '10ms'\n{config}"
-        );
+        let interval = if config.contains("poll_interval") { "" } else { "poll_interval = '10ms'\n" };
+        let config = format!("api_url = 'http://{address}'\napi_key = {{ env = 'S' }}\n{interval}{config}");
         Host::run(build(&PLUGIN, &config).unwrap(), cursor, 64)
     }
 
@@ -132,6 +131,26 @@ async fn trap_23_and_26_the_overlap_finds_late_events_and_repeats_none() {
     api.answer(&[event(4, NOW - 5), event(3, NOW - 10), event(2, NOW - 500)], false).await;
     let third = host.next_durable().await;
     assert_eq!((ids(&third), third.cursor.clone().unwrap().0), (vec!["ipi_4"], (NOW - 5).to_string()));
+    host.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_thin_event_is_fetched_at_once() {
+    let api = Api::open().await;
+    let config = "webhook_secret = { env = 'GATE_SECRET' }\npoll_interval = '1h'";
+    let mut host = api.run(config, None);
+    api.answer(&[event(1, NOW - 10)], false).await;
+    assert_eq!(ids(&host.next_durable().await), ["ipi_1"]);
+    let thin = json!({"id": "evt_2", "object": "v2.core.event", "type": "v1.issuing_transaction.created",
+        "created": "2027-01-15T08:00:00.000Z", "snapshot_event": "evt_2",
+        "related_object": {"id": "ipi_2", "type": "issuing.transaction", "url": "/v1/issuing/transactions/ipi_2"}})
+    .to_string();
+    let answer = post(&host, &thin, signed(&thin, NOW)).await;
+    let filtered = host.next_durable().await;
+    assert_eq!((filtered.decoded.payments.len(), filtered.decoded.filtered.len()), (0, 1));
+    assert_eq!(status(answer).await, StatusCode::OK);
+    api.answer(&[event(2, NOW), event(1, NOW - 10)], false).await;
+    assert_eq!(ids(&host.next_durable().await), ["ipi_2"]);
     host.stop().await.unwrap();
 }
 
