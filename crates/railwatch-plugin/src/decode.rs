@@ -76,4 +76,7 @@ impl Reject {
 pub trait Decoder: Send + Sync + std::fmt::Debug {
     /// Called once per message, on the source's task. Never fails: what is wrong becomes a reject.
     fn decode(&self, message: &Message<'_>, decoded: &mut Decoded);
+
+    /// Called at the end of a recording, and never live: gives out what was held back in case it goes on.
+    fn finish(&self, _at: Timestamp, _decoded: &mut Decoded) {}
 }

@@ -4,6 +4,7 @@
 //! what facilitators, resource servers and clients post, which comes earlier and knows the resource that was bought.
 //! Both name a purchase by its authorization, so that it counts once whoever reports it first.
 
+mod frames;
 mod hex;
 mod hooks;
 mod logs;
@@ -20,6 +21,7 @@ use std::collections::BTreeSet;
 use railwatch_model::SmolStr;
 use railwatch_plugin::config::ConfigError;
 
+pub use frames::X402FrameDecoder;
 pub use hooks::{HOOKS, X402HookDecoder, X402HookTable};
 pub use logs::X402LogDecoder;
 pub use network::TokenConfig;

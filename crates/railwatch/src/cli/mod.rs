@@ -5,6 +5,7 @@
 
 mod bench;
 mod client;
+mod decode;
 mod demo;
 mod desk;
 mod doctor;
@@ -65,7 +66,7 @@ enum Verb {
         #[arg(default_value = "railwatch.toml")]
         path: PathBuf,
     },
-    /// List agents with their signals, the most anomalous first; or show one.
+    /// List agents with their signals, the most anomalous first; show one; or adopt an unmapped spender.
     Agents(query::AgentsArgs),
     /// List, show, acknowledge and resolve alerts.
     #[command(subcommand)]
@@ -96,6 +97,8 @@ enum Verb {
     Sources,
     /// Follow payments as they are recorded.
     Tail(tail::TailArgs),
+    /// Decode recorded bytes as a configured source does, offline, and print what comes out.
+    Decode(decode::DecodeArgs),
     /// Run recorded payments through the detectors and print the alerts.
     Replay(replay::ReplayArgs),
     /// List parts of messages that were not understood.
@@ -206,6 +209,7 @@ fn dispatch(cli: Cli, out: &mut Out) -> Result<(), Failure> {
         Verb::Notify(verb) => desk::notify(&config, verb, out),
         Verb::Sources => query::sources(&config, out),
         Verb::Tail(args) => tail::tail(&config, &args, out),
+        Verb::Decode(args) => decode::decode(&config, &args, out),
         Verb::Replay(args) => replay::replay(&config, &args, out),
         Verb::Rejects { limit } => query::rejects(&config, limit, out),
         Verb::Outbox(verb) => query::outbox(&config, verb, out),

@@ -95,7 +95,9 @@ impl Replay {
         loop {
             line.clear();
             if reader.by_ref().take(LINE_LEN_MAX).read_until(b'\n', &mut line)? == 0 {
-                return Ok(());
+                let mut decoded = Decoded::default();
+                decoder.finish(arrived_at, &mut decoded);
+                return self.take(decoded, args.arrival.is_some().then_some(arrived_at), out);
             }
             let body = line.trim_ascii();
             if body.is_empty() {
@@ -107,16 +109,23 @@ impl Replay {
             }
             let mut decoded = Decoded::default();
             decoder.decode(&Message { body, headers: None, received_at: arrived_at }, &mut decoded);
-            for reject in &decoded.rejects {
-                self.counts.rejected += 1;
-                let n = self.counts.messages;
-                out.document(&json!({ "reject": reject.code, "line": n, "detail": reject.detail }))?;
-                out.line(format!("line {n}: {}: {}", reject.code, reject.detail))?;
-            }
-            for payment in decoded.payments {
-                self.payment(payment, args.arrival.is_some().then_some(arrived_at), out)?;
-            }
+            self.take(decoded, args.arrival.is_some().then_some(arrived_at), out)?;
         }
+    }
+
+    fn take(
+        &mut self,
+        decoded: Decoded,
+        arrived_at: Option<Timestamp>,
+        out: &mut Out,
+    ) -> Result<(), Failure> {
+        for reject in &decoded.rejects {
+            self.counts.rejected += 1;
+            let n = self.counts.messages;
+            out.document(&json!({ "reject": reject.code, "line": n, "detail": reject.detail }))?;
+            out.line(format!("line {n}: {}: {}", reject.code, reject.detail))?;
+        }
+        decoded.payments.into_iter().try_for_each(|payment| self.payment(payment, arrived_at, out))
     }
 
     fn payment(
@@ -259,7 +268,7 @@ impl SignalLog {
     }
 }
 
-fn decoder(loaded: &Loaded, source: Option<&str>) -> Result<Arc<dyn Decoder>, Failure> {
+pub(super) fn decoder(loaded: &Loaded, source: Option<&str>) -> Result<Arc<dyn Decoder>, Failure> {
     let (plugin, table, decode) = match source {
         None => ("file".into(), toml::Table::from_iter([("path".to_owned(), "-".into())]), None),
         Some(name) => {
@@ -280,7 +289,7 @@ fn decoder(loaded: &Loaded, source: Option<&str>) -> Result<Arc<dyn Decoder>, Fa
     Ok((found.decoder)(&table, &with).map_err(anyhow::Error::from)?)
 }
 
-fn open(path: &Path) -> Result<Box<dyn BufRead>, Failure> {
+pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>, Failure> {
     let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     Ok(match path.extension().is_some_and(|extension| extension == "gz") {
         true => Box::new(BufReader::with_capacity(1 << 20, MultiGzDecoder::new(file))),

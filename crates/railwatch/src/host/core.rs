@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use railwatch_engine::{Accepted, Engine, Generation};
-use railwatch_model::{Action, Condition, Label, Payment, Record, Seq, SmolStr, Timestamp};
+use railwatch_model::{Action, Condition, Payment, Record, Seq, SmolStr, Timestamp};
 use railwatch_plugin::clock::Clock;
 use railwatch_plugin::source::Submission;
 use railwatch_store::{Effects, Reject};
@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::host::journal::{Append, Appended, Command as StoreCommand, Journal, Write, store_effects};
 use crate::host::metrics::Metrics;
 use crate::host::prices::Prices;
+use crate::host::stamp::stamp;
 
 /// Batches on their way to the disk at a time. While a sync runs the others gather, and the next sync takes them all.
 pub(crate) const IN_FLIGHT_MAX: usize = 8;
@@ -240,21 +241,8 @@ impl Core {
     fn prepare(&self, source: &SmolStr, mut payments: Vec<Payment>) -> Vec<Payment> {
         let common = self.config.sources.get(source).map(|source| &source.common);
         for payment in &mut payments {
-            payment.source = source.clone();
-            if let Some(direction) = common.and_then(|common| common.direction) {
-                payment.direction = direction;
-            }
-            for (key, value) in common.iter().flat_map(|common| &common.labels) {
-                if !payment.labels.iter().any(|label| label.key == *key) {
-                    payment.labels.push(Label { key: key.into(), value: value.into() });
-                }
-            }
-            if payment.valuation.is_none() {
-                payment.valuation = self.prices.value(&payment.amount, payment.observed_at);
-                if payment.valuation.is_none() {
-                    self.metrics.unpriced.inc();
-                }
-            }
+            stamp(source, common, &self.prices, payment);
+            self.metrics.unpriced.inc_by(u64::from(payment.valuation.is_none()));
         }
         payments
     }

@@ -23,6 +23,7 @@ mod prices;
 mod recovery;
 mod reload;
 mod scripts;
+mod stamp;
 mod supervisor;
 
 use std::collections::BTreeMap;
@@ -55,6 +56,7 @@ use self::journal::Journal;
 use self::metrics::Metrics;
 pub(crate) use self::prices::Prices;
 pub(crate) use self::reload::Reload;
+pub(crate) use self::stamp::stamp;
 use self::supervisor::Supervisor;
 use crate::config::Loaded;
 

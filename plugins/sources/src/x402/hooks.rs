@@ -54,7 +54,7 @@ pub struct X402HookTable {
 }
 
 /// Decodes what the hooks of `x402Facilitator`, `x402ResourceServer` and `x402Client` post:
-/// `{"hook": "facilitator.onAfterSettle", "context": {…}, "agent_id": "…"}`.
+/// `{"hook": "facilitator.onAfterSettle", "context": {…}, "agent_id": "…"}`, or an array of them.
 #[derive(Debug, Clone, Default)]
 pub struct X402HookDecoder {
     direction: Direction,
@@ -201,19 +201,25 @@ struct Settlement<'a> {
 
 impl Decoder for X402HookDecoder {
     fn decode(&self, message: &Message<'_>, decoded: &mut Decoded) {
-        let result = match serde_json::from_slice::<Hook<'_>>(message.body) {
-            Ok(hook) => self.read(&hook, message),
-            Err(error) => Err(Refusal::Reject(
-                "bad_json",
-                format!("not JSON: line {}, column {}", error.line(), error.column()),
-            )),
+        let hooks = match message.body.trim_ascii_start().first() {
+            Some(b'[') => serde_json::from_slice::<Vec<Hook<'_>>>(message.body),
+            _ => serde_json::from_slice::<Hook<'_>>(message.body).map(|hook| vec![hook]),
         };
-        match result {
-            Ok(payment) => decoded.payments.push(payment),
-            Err(Refusal::Filter(reason)) => decoded.filter(SmolStr::new_static(reason)),
-            Err(Refusal::Reject(code, detail)) => {
-                let raw = redact(message.body, &["signature", "transaction", "preimage"], &[]);
-                decoded.reject(code, detail, &raw, message.received_at);
+        let results = match &hooks {
+            Ok(hooks) => hooks.iter().map(|hook| self.read(hook, message)).collect(),
+            Err(error) => {
+                let place = format!("not JSON: line {}, column {}", error.line(), error.column());
+                vec![Err(reject("bad_json", place))]
+            }
+        };
+        for result in results {
+            match result {
+                Ok(payment) => decoded.payments.push(payment),
+                Err(Refusal::Filter(reason)) => decoded.filter(SmolStr::new_static(reason)),
+                Err(Refusal::Reject(code, detail)) => {
+                    let raw = redact(message.body, &["signature", "transaction", "preimage"], &[]);
+                    decoded.reject(code, detail, &raw, message.received_at);
+                }
             }
         }
     }

@@ -17,6 +17,7 @@ use smol_str::format_smolstr;
 use super::X402Chain;
 use super::hex::{self, Quantity};
 use super::network::is_permit2_proxy;
+use super::view::RpcHead;
 use crate::scalar::{Flag, Nested, Text};
 
 /// The rail's name on payments.
@@ -101,26 +102,44 @@ const DEPTH_MAX: u8 = 6;
 
 /// The logs in a message, in its order.
 pub(super) fn read_logs(body: &[u8]) -> Result<Vec<RpcLog<'_>>, String> {
-    let place =
-        |error: &serde_json::Error| format!("not JSON: line {}, column {}", error.line(), error.column());
     // The usual shape in one pass; every other one is found by looking for it.
     if let Ok(logs) = serde_json::from_slice::<Vec<RpcLog<'_>>>(body)
         && logs.iter().all(|log| !log.topics.is_empty())
     {
         return Ok(logs);
     }
-    let body: &RawValue = serde_json::from_slice(body).map_err(|error| place(&error))?;
-    let mut logs = Vec::new();
-    collect(body.get(), 0, &mut logs).map_err(|error| place(&error))?;
-    Ok(logs)
+    let logs = read_parts(body)?.into_iter().filter_map(|part| match part {
+        Part::Log(log, _) => Some(*log),
+        Part::Head(_) => None,
+    });
+    Ok(logs.collect())
 }
 
-/// Where logs may be inside an object.
+/// What a message tells about the chain.
+pub(super) enum Part<'a> {
+    /// A log, and its JSON.
+    Log(Box<RpcLog<'a>>, &'a str),
+    Head(RpcHead<'a>),
+}
+
+/// The logs and heads in a message, in its order.
+pub(super) fn read_parts(body: &[u8]) -> Result<Vec<Part<'_>>, String> {
+    let place =
+        |error: &serde_json::Error| format!("not JSON: line {}, column {}", error.line(), error.column());
+    let body: &RawValue = serde_json::from_slice(body).map_err(|error| place(&error))?;
+    let mut parts = Vec::new();
+    collect(body.get(), 0, &mut parts).map_err(|error| place(&error))?;
+    Ok(parts)
+}
+
+/// Where logs and heads may be inside an object.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Outer<'a> {
     #[serde(borrow)]
     topics: Option<&'a RawValue>,
+    #[serde(borrow, rename = "parentHash")]
+    parent_hash: Option<&'a RawValue>,
     #[serde(borrow)]
     params: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -128,17 +147,19 @@ struct Outer<'a> {
     #[serde(borrow)]
     frame: Option<&'a RawValue>,
     #[serde(borrow)]
+    frames: Option<&'a RawValue>,
+    #[serde(borrow)]
     logs: Option<&'a RawValue>,
 }
 
-fn collect<'a>(json: &'a str, depth: u8, logs: &mut Vec<RpcLog<'a>>) -> Result<(), serde_json::Error> {
+fn collect<'a>(json: &'a str, depth: u8, parts: &mut Vec<Part<'a>>) -> Result<(), serde_json::Error> {
     if depth > DEPTH_MAX {
         return Ok(());
     }
     match json.as_bytes().first() {
         Some(b'[') => {
             let items: Vec<&'a RawValue> = serde_json::from_str(json)?;
-            items.iter().try_for_each(|item| collect(item.get(), depth + 1, logs))
+            items.iter().try_for_each(|item| collect(item.get(), depth + 1, parts))
         }
         Some(b'{') => {
             let outer: Outer<'a> = serde_json::from_str(json)?;
@@ -146,12 +167,17 @@ fn collect<'a>(json: &'a str, depth: u8, logs: &mut Vec<RpcLog<'a>>) -> Result<(
             if outer.topics.is_some() {
                 let Nested(log): Nested<RpcLog<'a>> = serde_json::from_str(json)?;
                 if log.block_hash.get().is_some() {
-                    logs.push(log);
+                    parts.push(Part::Log(Box::new(log), json));
                 }
                 return Ok(());
             }
-            let inner = [outer.params, outer.result, outer.frame, outer.logs];
-            inner.into_iter().flatten().try_for_each(|inner| collect(inner.get(), depth + 1, logs))
+            if outer.parent_hash.is_some() {
+                let Nested(head): Nested<RpcHead<'a>> = serde_json::from_str(json)?;
+                parts.push(Part::Head(head));
+                return Ok(());
+            }
+            let inner = [outer.params, outer.result, outer.frame, outer.frames, outer.logs];
+            inner.into_iter().flatten().try_for_each(|inner| collect(inner.get(), depth + 1, parts))
         }
         _ => Ok(()),
     }

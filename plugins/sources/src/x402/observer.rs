@@ -20,7 +20,7 @@ use toml::Table;
 use super::rpc::{Rpc, RpcError};
 use super::session::{End, Session};
 use super::view::View;
-use super::{TokenConfig, X402Chain, X402LogDecoder};
+use super::{TokenConfig, X402Chain, X402FrameDecoder};
 use crate::backoff::{Backoff, fail, wait};
 use crate::delivery::Pipeline;
 use crate::tls;
@@ -35,7 +35,10 @@ pub const EVM: SourcePlugin = SourcePlugin {
     example: EXAMPLE,
     schema: || schema_for!(X402EvmTable),
     build: |table, build| Ok(Box::new(X402Source::from_table(table, build)?)),
-    decoder: |table, _| Ok(Arc::new(X402LogDecoder::new(parse(table)?.chain()?)) as Arc<dyn Decoder>),
+    decoder: |table, _| {
+        let table = parse(table)?;
+        Ok(Arc::new(X402FrameDecoder::new(table.chain()?, table.confirmations)) as Arc<dyn Decoder>)
+    },
 };
 
 const EXAMPLE: &str = r#"[sources.base]

@@ -144,6 +144,19 @@ impl View {
         step
     }
 
+    /// The lowest block that a head is known to replace, without asking anybody: its own height, or its parent's if
+    /// another block is known there.
+    pub(super) fn replaced_from(&self, head: &RpcHead<'_>) -> Option<u64> {
+        let (number, hash) = (head.number.0?, hex::word(head.hash.as_str())?);
+        let parent = number.checked_sub(1).and_then(|at| Some((at, self.blocks.get(&at)?)));
+        let replaced_parent = parent
+            .filter(|(_, block)| Some(&block.hash) != hex::word(head.parent_hash.as_str()).as_ref())
+            .map(|(at, _)| at);
+        let is_known = self.blocks.get(&number).is_some_and(|block| block.hash == hash);
+        let replaced = self.tip().filter(|tip| number <= *tip && !is_known).map(|_| number);
+        replaced_parent.or(replaced)
+    }
+
     /// Takes logs in, in the order in which they came.
     pub(super) fn logs(&mut self, logs: &[RpcLog<'_>], received_at: Timestamp, decoded: &mut Decoded) {
         for mined in payments(&self.chain, logs, received_at, decoded) {
