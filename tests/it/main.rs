@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; a failure is the test's failure")]
 
+mod adopt;
 mod alerts;
 mod bad_input;
 mod cli;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 success, 1 failure, 2 wrong usage, 3 wrong configuration, 4 railwatch is not running, 5 the store is
 //! broken.
 
+mod adopt;
 mod bench;
 mod client;
 mod decode;

@@ -7,13 +7,17 @@ use railwatch_model::{Alert, AlertId, Timestamp};
 use railwatch_store::{AlertFilter, OutboxEntry, OutboxState, Reader, Reject, Store};
 use serde_json::{Value, json};
 
+use crate::cli::adopt::{AdoptArgs, adopt};
 use crate::cli::client::Client;
 use crate::cli::desk::delivered;
 use crate::cli::{EXIT_FAILURE, Failure, Out};
 
 /// Options of `agents`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct AgentsArgs {
+    #[command(subcommand)]
+    verb: Option<AgentsVerb>,
     /// Show this agent only, with everything that is known about it.
     agent: Option<String>,
     /// The order: score, spend or recent.
@@ -22,6 +26,13 @@ pub(crate) struct AgentsArgs {
     /// How many.
     #[arg(long, default_value_t = 20)]
     limit: u32,
+}
+
+/// What else `agents` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentsVerb {
+    /// Make an unmapped spender an agent's own: its identity is written into the configuration.
+    Adopt(AdoptArgs),
 }
 
 /// What `alerts` can do.
@@ -91,6 +102,9 @@ pub(crate) fn reader(config: &Path) -> Result<Reader, Failure> {
 
 /// `agents`.
 pub(crate) fn agents(config: &Path, args: &AgentsArgs, out: &mut Out) -> Result<(), Failure> {
+    if let Some(AgentsVerb::Adopt(args)) = &args.verb {
+        return adopt(config, args, out);
+    }
     let client = Client::open(config)?;
     if let Some(agent) = &args.agent {
         let view = client.get(&format!("/v1/agents/{}", encode(agent)))?;

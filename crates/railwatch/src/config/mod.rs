@@ -7,6 +7,7 @@
 //!
 //! Invariant: a [`Config`] that [`load`] returned needs no further check by anybody.
 
+mod adopt;
 mod agents;
 mod check;
 mod diagnostic;
@@ -33,6 +34,7 @@ use railwatch_plugin::config::ConfigError;
 use railwatch_plugin::registry::{DetectorPlugin, SinkPlugin, SourcePlugin};
 use railwatch_plugin::secret::{Secrets, SystemSecrets};
 
+pub use adopt::{Edited, adopt};
 pub use agents::{Agent, Announcement, BudgetPeriod, BudgetSpec, Fleet, Team};
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Place, SourceFile};
 pub use init::init;
