@@ -15,6 +15,7 @@ mod gate;
 mod poll;
 mod pressure;
 mod prices;
+mod rails;
 mod reload;
 mod tidy;
 mod totals;

@@ -38,7 +38,7 @@ fn program() -> PathBuf {
 }
 
 /// A port below those that the system hands out by itself, so that it stays free while nothing runs on it.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 180).unwrap() * 100;
     loop {

@@ -7,19 +7,26 @@
 #![expect(clippy::unwrap_used, reason = "a harness has nobody to report to: a failure is the test's failure")]
 
 mod call;
+mod chain;
+mod child;
 mod daemon;
 mod fleet;
 mod gate;
+mod lnbits;
 mod peer;
 mod recording;
 mod sign;
+mod stripe;
 mod wait;
 
 pub use call::{Response, call};
+pub use chain::Chain;
 pub use daemon::{Daemon, Home, Outcome, railwatch, repo_root, target_dir};
 pub use fleet::{Fleet, Habit, Payment, Random, Sums};
 pub use gate::{Gate, GateOptions, python, special};
+pub use lnbits::LightningWallet;
 pub use peer::{Answer, HttpPeer, Request, answers};
 pub use recording::{Arrival, Incident, Recording};
-pub use sign::{SECRET, sign_standard};
+pub use sign::{SECRET, sign_standard, sign_stripe};
+pub use stripe::StripeAccount;
 pub use wait::{now, until};

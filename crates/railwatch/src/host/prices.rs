@@ -172,7 +172,7 @@ mod tests {
         assert!(say(&prices, 1, "100100.50", NOW));
         check(&prices, NOW, ("100050.25", "p0,p1", false));
         assert!(say(&prices, 2, "1", NOW));
-        check(&prices, NOW, ("100000.00", "p0", false));
+        check(&prices, NOW, ("100050.25", "p0,p1", false));
         assert!(say(&prices, 2, "100200", NOW));
         check(&prices, NOW, ("100100.50", "p0,p1,p2", false));
     }
