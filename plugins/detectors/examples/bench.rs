@@ -264,8 +264,8 @@ fn profile(agent: &serde_json::Value) -> Result<Profile, Error> {
 
 fn announcement(note: &serde_json::Value) -> Result<Announcement, Error> {
     Ok(Announcement {
-        from: time(note, "ts_start")?.before(Duration::from_secs(3600)),
-        until: time(note, "ts_end")?.after(Duration::from_secs(14 * 86_400)),
+        from: time(note, "ts_start")?,
+        until: time(note, "ts_end")?,
         kinds: vec![SignalKind::RailShift, SignalKind::NewRail, SignalKind::NewPayee],
         rails: vec![text(note, "rail_to")?.into()],
         reason: text(note, "type")?.to_owned(),

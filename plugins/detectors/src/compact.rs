@@ -77,6 +77,54 @@ impl<'de, const N: usize> Deserialize<'de> for Halves<N> {
     }
 }
 
+/// `N` small counts in a byte each; more than 255 is kept as 255.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bytes<const N: usize>([u8; N]);
+
+impl<const N: usize> Bytes<N> {
+    /// The count at `index`, taken modulo `N`.
+    pub(crate) fn get(&self, index: usize) -> f32 {
+        f32::from(self.0[index % N])
+    }
+
+    /// Replaces the count at `index`, taken modulo `N`, by the whole number next to `value`.
+    pub(crate) fn set(&mut self, index: usize, value: f32) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+        let count = value.round() as u8;
+        self.0[index % N] = count;
+    }
+}
+
+impl<const N: usize> Default for Bytes<N> {
+    fn default() -> Self {
+        Self([0; N])
+    }
+}
+
+impl<const N: usize> Serialize for Bytes<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for Bytes<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Counts<const N: usize>;
+        impl<const N: usize> Visitor<'_> for Counts<N> {
+            type Value = Bytes<N>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{N} bytes")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Bytes<N>, E> {
+                bytes.try_into().map(Bytes).map_err(|_| E::invalid_length(bytes.len(), &self))
+            }
+        }
+        deserializer.deserialize_bytes(Counts).map_err(|error| D::Error::custom(error.to_string()))
+    }
+}
+
 /// A payee's or a rail's name as 32 bits: equal names are equal, and two of an agent's two dozen payees collide about
 /// once in ten million agents. Folded multiplication of eight bytes at a time, as wyhash does it.
 pub(crate) fn fingerprint(name: &str) -> u32 {

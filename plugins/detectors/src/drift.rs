@@ -12,7 +12,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use crate::amount::{at_stake, dollars};
-use crate::compact::Halves;
+use crate::compact::{Bytes, Halves};
 use crate::evidence::{Thresholds, announced, signal};
 
 /// `[detectors.drift]`.
@@ -24,6 +24,9 @@ pub const PLUGIN: DetectorPlugin = DetectorPlugin {
     build: |table| build(parse(table)?),
 };
 
+/// Payments, capped dollars, active quarters of an hour.
+const CHANNELS: usize = 3;
+const QUARTER: i64 = 900_000_000;
 /// Six hours.
 const PART: i64 = 6 * 3_600_000_000;
 /// Four weeks of parts.
@@ -64,10 +67,14 @@ pub struct State {
     part: i64,
     /// Payments and capped dollars by part, modulo four weeks.
     sums: [Halves<112>; 2],
-    /// The open part's payments and capped dollars, exactly.
-    open: [f32; 2],
+    /// Active quarters of an hour by part: a session's length is chance, that there is one less so.
+    active: Bytes<112>,
+    /// The newest quarter of an hour with a payment.
+    quarter: i64,
+    /// The open part's payments, capped dollars and active quarters, exactly.
+    open: [f32; CHANNELS],
     /// Learned log noise from one day to the same day of the next week.
-    noise: [f32; 2],
+    noise: [f32; CHANNELS],
     /// Days that the noise was learned from.
     days: u16,
     /// True if the open part holds a sudden change that is told already.
@@ -85,13 +92,15 @@ impl State {
     }
 
     fn get(&self, channel: usize, part: i64) -> f32 {
-        self.sums[channel].get(usize::try_from(part.rem_euclid(RING)).unwrap_or(0))
+        let index = usize::try_from(part.rem_euclid(RING)).unwrap_or(0);
+        self.sums.get(channel).map_or_else(|| self.active.get(index), |sums| sums.get(index))
     }
 
-    fn set(&mut self, part: i64, sums: [f32; 2]) {
-        for (channel, sum) in sums.into_iter().enumerate() {
-            self.sums[channel].set(usize::try_from(part.rem_euclid(RING)).unwrap_or(0), sum);
-        }
+    fn set(&mut self, part: i64, [payments, usd, active]: [f32; CHANNELS]) {
+        let index = usize::try_from(part.rem_euclid(RING)).unwrap_or(0);
+        self.sums[0].set(index, payments);
+        self.sums[1].set(index, usd);
+        self.active.set(index, active);
     }
 
     /// Closes parts up to `part`.
@@ -102,14 +111,14 @@ impl State {
         }
         while self.part < part {
             let open = std::mem::take(&mut self.open);
-            let clusters = [usual.cluster_payments, usual.cluster_usd];
+            let clusters = clusters(usual);
             let known = self.part - self.first > WEEK && std::mem::take(&mut self.burst);
             let sum = |channel: usize| {
                 let week = self.get(channel, self.part - WEEK);
                 let most = if known { 1.2 * week + 3.0 * clusters[channel] } else { f32::MAX };
                 open[channel].clamp(0.0, most.max(0.0))
             };
-            self.set(self.part, [sum(0), sum(1)]);
+            self.set(self.part, [sum(0), sum(1), sum(2)]);
             let closed = self.part;
             self.part += 1;
             self.test(closed, usual);
@@ -118,7 +127,7 @@ impl State {
 
     fn test(&mut self, last: i64, usual: &Usual) {
         let age = last + 1 - self.first;
-        let clusters = [usual.cluster_payments, usual.cluster_usd];
+        let clusters = clusters(usual);
         (self.nats, self.ratio) = (0.0, 1.0);
         if age > 41 && usual.payments_per_hour_mean >= RATE_MIN && self.sum(0, last, 0, 12) >= 15.0 {
             for (channel, cluster) in clusters.into_iter().enumerate() {
@@ -163,7 +172,7 @@ impl State {
         }
     }
 
-    fn learn_noise(&mut self, last: i64, clusters: [f32; 2]) {
+    fn learn_noise(&mut self, last: i64, clusters: [f32; CHANNELS]) {
         self.days = self.days.saturating_add(1);
         for (channel, cluster) in clusters.into_iter().enumerate() {
             let unit = 3.0 * cluster;
@@ -176,6 +185,11 @@ impl State {
             self.noise[channel] = (variance + (seen - variance) / n).max(0.0).sqrt();
         }
     }
+}
+
+/// The size of a cluster in each channel.
+fn clusters(usual: &Usual) -> [f32; CHANNELS] {
+    [usual.cluster_payments, usual.cluster_usd, 1.0]
 }
 
 impl Detector for Drift {
@@ -199,16 +213,20 @@ impl Detector for Drift {
         }
         let part = seen.at.micros().div_euclid(PART);
         if state.first == 0 {
-            (state.first, state.part, state.noise) = (part, part, [0.3; 2]);
+            (state.first, state.part, state.noise) = (part, part, [0.3; CHANNELS]);
         } else if part > state.part {
             state.advance(part, cx.usual);
             cx.usual.report_lasting(cx.now, state.nats);
         }
         if part == state.part {
             state.burst |= cx.usual.bursting(cx.now);
-            state.open = [state.open[0] + x[0], state.open[1] + x[1]];
+            let quarter = seen.at.micros().div_euclid(QUARTER);
+            let active = f32::from(u8::from(quarter > state.quarter && x[0] > 0.0));
+            state.quarter = state.quarter.max(quarter);
+            state.open = [state.open[0] + x[0], state.open[1] + x[1], state.open[2] + active];
         } else if part >= state.first && state.part - part < RING {
-            state.set(part, [0, 1].map(|channel| (state.get(channel, part) + x[channel]).max(0.0)));
+            let add = |channel: usize, x: f32| (state.get(channel, part) + x).max(0.0);
+            state.set(part, [add(0, x[0]), add(1, x[1]), add(2, 0.0)]);
         }
     }
 

@@ -1,5 +1,7 @@
 //! What all detectors share: evidence in nats, its thresholds, and what it is worth as a probability.
 
+use std::time::Duration;
+
 use railwatch_model::{Signal, SignalKind, Timestamp, Unit, Verdict};
 use railwatch_plugin::detector::Announcement;
 use schemars::JsonSchema;
@@ -140,6 +142,26 @@ pub(crate) fn announced(
             || rail.is_some_and(|rail| planned.rails.iter().any(|planned| planned == rail));
         kinds && rails && (planned.from..=planned.until).contains(&at)
     })
+}
+
+/// True if a change about this rail is announced, or was and is still being learned: a migration goes on being what
+/// history does not know for two weeks after it was to end.
+pub(crate) fn migrating(
+    announcements: &[Announcement],
+    at: Timestamp,
+    kind: &SignalKind,
+    rail: &str,
+) -> bool {
+    const LEARNED: Duration = Duration::from_secs(14 * 86_400);
+    let lately = |planned: &&Announcement| {
+        planned.rails.iter().any(|named| named == rail)
+            && (planned.until..=planned.until.after(LEARNED)).contains(&at)
+    };
+    announced(announcements, at, kind, Some(rail))
+        || announcements
+            .iter()
+            .filter(lately)
+            .any(|planned| announced(std::slice::from_ref(planned), planned.until, kind, Some(rail)))
 }
 
 /// A signal with evidence, its probability filled in.

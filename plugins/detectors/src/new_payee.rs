@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::amount::{at_stake, dollars};
 use crate::compact::fingerprint;
-use crate::evidence::{Thresholds, announced, minute_of, signal};
+use crate::evidence::{Thresholds, migrating, minute_of, signal};
 
 /// `[detectors.new_payee]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -32,6 +32,8 @@ const PAYEES_MAX: usize = 24;
 const RAILS_MAX: usize = 16;
 /// After this long a new pair is usual.
 const SETTLED: i64 = 3 * 86_400_000_000;
+/// In this time without a payment of the pair half of the evidence fades.
+const FADES: i64 = SETTLED / 6;
 /// After this long without a payment of the pair its alert may close.
 const IDLE: i64 = SETTLED / 6;
 /// Payments before which everything is new.
@@ -134,7 +136,10 @@ impl State {
 impl Suspect {
     /// A further payment of the pair, `z` standard deviations above the agent's usual amount.
     fn add(&mut self, z: f32, usd: f32, at: Timestamp) {
-        let apart = if at.micros() - self.last.micros() > 120_000_000 { 0.9 } else { 0.0 };
+        let since = (at.micros() - self.last.micros()).max(0);
+        let apart = if since > 120_000_000 { 0.9 } else { 0.0 };
+        // A thief goes on; a purchase every other day is a habit that begins.
+        self.nats *= 0.5_f32.powf(since as f32 / FADES as f32);
         let gain = (z.clamp(-1.0, 2.5) + apart).max(-0.5);
         self.nats = (self.nats + gain).clamp(0.0, NATS_MAX);
         self.last = self.last.max(at);
@@ -186,7 +191,7 @@ impl Detector for NewPayee {
             && unknown_rail
             && cx.usual.warm
             && cx.usual.payments > PAYMENTS_MIN
-            && !announced(&cx.profile.announcements, seen.at, &kind, Some(&seen.payment.rail))
+            && !migrating(&cx.profile.announcements, seen.at, &kind, &seen.payment.rail)
         {
             let nats = state.surprise();
             let (since, last) = (seen.at, seen.at);

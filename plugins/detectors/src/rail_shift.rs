@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::amount::{at_stake, dollars};
-use crate::evidence::{Peak, Thresholds, announced, day_of, probability};
+use crate::evidence::{Peak, Thresholds, day_of, migrating, probability};
 
 /// `[detectors.rail_shift]`.
 pub const PLUGIN: DetectorPlugin = DetectorPlugin {
@@ -208,8 +208,7 @@ fn vote(cx: &mut Context<'_, ()>, state: &mut State) {
     let shares: SmallVec<[f32; RAILS_MAX]> =
         state.rails.iter().map(|rail| state.history(rail, votes)).collect();
     for (rail, history) in state.rails.iter_mut().zip(shares) {
-        let planned =
-            || announced(&cx.profile.announcements, cx.clock, &SignalKind::RailShift, Some(&rail.name));
+        let planned = || migrating(&cx.profile.announcements, cx.clock, &SignalKind::RailShift, &rail.name);
         if !known || history >= 0.5 || planned() {
             rail.nats = 0.0;
             continue;

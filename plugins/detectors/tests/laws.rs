@@ -115,6 +115,18 @@ impl Rig {
         signals
     }
 
+    /// Asserts that a detector that says it is quiet gives no signal that fires or has a probability.
+    fn assert_quiet_is_true(&self, now_secs: i64) {
+        let now = Timestamp::from_secs(now_secs);
+        let look = Look { now, subject: &self.subject, profile: &self.profile, usual: &self.usual };
+        for column in self.columns.iter().filter(|column| column.quiet(0, look)) {
+            let mut signals = Vec::new();
+            column.signals(0, look, &mut signals);
+            let says = |signal: &&Signal| signal.verdict == Verdict::Firing || signal.probability > 0.0;
+            assert_eq!(signals.iter().find(says), None, "{} is quiet", column.name());
+        }
+    }
+
     fn signal(&self, now_secs: i64, kind: &SignalKind) -> Option<Signal> {
         self.signals(now_secs).into_iter().find(|signal| signal.kind == *kind)
     }
@@ -296,6 +308,22 @@ fn an_outage_that_is_flushed_at_once_is_no_incident() {
         rig.observe_at(&pay(end + n * 600, 100), end + 3 * HOUR);
         assert_eq!(rig.firing(end + 3 * HOUR), []);
     }
+}
+
+#[test]
+fn an_incident_of_hours_is_not_its_own_excuse() {
+    let mut rig = Rig::new();
+    let end = rig.live(START, 21, 1);
+    let mut usual = Vec::new();
+    for secs in (end..end + 4 * HOUR).step_by(30) {
+        rig.observe(&pay(secs, 100));
+        usual.push(rig.signal(secs, &SignalKind::Velocity).unwrap().usual);
+        if secs > end + HOUR {
+            assert!(rig.firing(secs).contains(&SignalKind::Velocity), "at {}", Timestamp::from_secs(secs));
+        }
+    }
+    let (first, last) = (usual[0], usual[usual.len() - 1]);
+    assert!(last < 1.5 * first, "what is usual rose from {first} to {last} dollars per hour");
 }
 
 #[test]
@@ -488,6 +516,7 @@ proptest! {
         for (gap, delay, pay) in pays {
             secs = (secs + gap).max(0);
             rig.observe_at(&Pay { secs, ..pay }, secs.saturating_add(delay));
+            rig.assert_quiet_is_true(secs);
             for signal in rig.signals(secs) {
                 for number in [signal.value, signal.usual, signal.evidence, signal.probability] {
                     prop_assert!(number.is_finite(), "{signal:?}");

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use clap::Args;
 use flate2::read::MultiGzDecoder;
 use railwatch_engine::{Accepted, Effects, Engine};
-use railwatch_model::{Alert, AlertId, AlertState, Payment, Record, SmolStr, Subject, Timestamp};
+use railwatch_model::{Alert, AlertId, AlertState, Payment, Record, SmolStr, Subject, Timestamp, Verdict};
 use railwatch_plugin::decode::{Decoded, Decoder, Message};
 use railwatch_plugin::secret::SystemSecrets;
 use railwatch_plugin::source::SourceBuild;
@@ -41,7 +41,7 @@ pub(crate) struct ReplayArgs {
     /// Where a message says when it arrived, as a JSON pointer such as `/ingest_ts`; without, it arrived when it happened.
     #[arg(long, value_name = "POINTER")]
     arrival: Option<String>,
-    /// Print every signal whose evidence reaches this many nats, instead of alerts: for measuring detection.
+    /// Print every signal that fires with at least this many nats of evidence, instead of alerts: for measuring detection.
     #[arg(long, value_name = "NATS")]
     signals_from: Option<f64>,
 }
@@ -248,7 +248,7 @@ impl SignalLog {
     ) -> Result<(), Failure> {
         let Some(agent) = subject.agent() else { return Ok(()) };
         for signal in engine.signals(subject) {
-            if signal.evidence < self.from {
+            if signal.verdict != Verdict::Firing || signal.evidence < self.from {
                 continue;
             }
             let key = (SmolStr::new(agent.as_str()), SmolStr::new(signal.kind.as_str()));

@@ -30,6 +30,8 @@ pub(crate) struct Baseline {
     level: f32,
     /// Mean of each hour of the week at level one, for payments and capped dollars.
     weekly: [Halves<168>; 2],
+    /// What the hour of the week that was closed last had been before it was learned anew.
+    before: [f32; 2],
     /// The same for each hour of the day.
     daily: [Halves<24>; 2],
     /// Decaying sums over all hours at level one.
@@ -107,8 +109,9 @@ impl Baseline {
                 let borrow = (3.0 * beta[c] / day.max(1e-9)).clamp(1.5, 30.0);
                 let seen = self.weekly[c].get(of_week);
                 rate = (seen * weeks + borrow * day) / (weeks + borrow);
-                // A weekly job: expect it at last week's size, also in the hours beside it.
-                let beside = self.weekly[c].get(of_week + 167).max(self.weekly[c].get(of_week + 1));
+                // A weekly job: expect it at last week's size, also in the hours beside it. What this hour's
+                // predecessor saw today does not count, or an incident of hours would be its own excuse.
+                let beside = self.before[c].max(self.weekly[c].get(of_week + 1));
                 let job = seen.max(beside);
                 if job > 4.0 * all && job > 6.0 * beta[c] {
                     rate = rate.max(job);
@@ -131,6 +134,7 @@ impl Baseline {
         for c in 0..2 {
             let limit = if known { 25.0 * m[c] + 10.0 * beta[c][2] } else { f32::MAX };
             let old = self.weekly[c].get(of_week);
+            self.before[c] = old;
             self.weekly[c].set(of_week, old + gain * (x[c].clamp(0.0, limit) / scale - old));
         }
         if lesson.weight > 0.0 {
