@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use railwatch_model::Usd;
+use railwatch_model::{Timestamp, Usd};
 use railwatch_tests::{
     Chain, Daemon, Home, LightningWallet, StripeAccount, now, python, repo_root, sign_stripe, until,
 };
@@ -144,6 +144,14 @@ fn one_agent_on_three_rails_agrees_with_the_rails_own_records_to_the_cent() {
 
     let daemon = home.start();
     check(&daemon, &rails);
+    // The rails are seen although nobody pays any more.
+    let quiet_since = now();
+    rails.chain.mine(1);
+    until("every rail is seen", 60, || {
+        let status: Value = serde_json::from_str(&daemon.get("/v1/status")?.body).ok()?;
+        let seen_to = |source: &str| Timestamp::parse(status["sources"][source]["seen_to"].as_str()?).ok();
+        ["stripe", "base", "wallet"].iter().all(|source| seen_to(source) > Some(quiet_since)).then_some(())
+    });
     let agents: Vec<Value> = home.run(&["agents", "--json"]).documents();
     assert_eq!(agents.len(), 1, "everything is this agent's: {agents:#?}");
     assert_eq!(daemon.stop(), 0);

@@ -139,6 +139,12 @@ pub struct SourceStatus {
     pub last_message_at: Option<Timestamp>,
     /// The newest `occurred_at` seen.
     pub last_event_at: Option<Timestamp>,
+    /// How long after it happened the newest payment of the last delivery was heard of, in seconds.
+    pub lag_secs: Option<u64>,
+    /// Until when the rail was seen: it answered, and had no more to tell. An agent without payments before this time
+    /// did not pay; what happens after it is not seen yet. `None` for rails that only ever speak when something
+    /// happens.
+    pub seen_to: Option<Timestamp>,
     /// Connections or polls that failed since the start.
     pub failures: u64,
 }
@@ -176,6 +182,15 @@ impl StatusHandle {
     /// Changes the status in place.
     pub fn update(&self, change: impl FnOnce(&mut SourceStatus)) {
         self.0.send_modify(change);
+    }
+
+    /// Says that the source is live and has seen its rail until `now`.
+    pub fn live(&self, now: Timestamp, detail: impl Into<String>) {
+        self.update(|status| {
+            status.phase = Phase::Live;
+            status.detail = detail.into();
+            status.seen_to = status.seen_to.max(Some(now));
+        });
     }
 
     /// Sets phase and detail.

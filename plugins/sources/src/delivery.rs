@@ -86,5 +86,6 @@ pub(crate) fn note(cx: &SourceContext, decoded: &Decoded) {
     cx.status.update(|status| {
         status.last_message_at = Some(now);
         status.last_event_at = status.last_event_at.max(newest);
+        status.lag_secs = newest.map(|newest| now.since(newest).as_secs()).or(status.lag_secs);
     });
 }

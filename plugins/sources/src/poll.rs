@@ -216,7 +216,7 @@ impl Source for PollSource {
             let pause = match round {
                 Ok(()) => {
                     backoff.reset();
-                    cx.status.phase(Phase::Live, "up to date");
+                    cx.status.live(cx.clock.now(), "up to date");
                     self.config.interval.0
                 }
                 Err(RoundError::Source(error)) => return Err(error),

@@ -15,7 +15,7 @@ use railwatch_plugin::config::{ConfigError, Span};
 use railwatch_plugin::decode::{Decoded, Decoder};
 use railwatch_plugin::registry::SourcePlugin;
 use railwatch_plugin::secret::SecretRef;
-use railwatch_plugin::source::{Cursor, Phase, Source, SourceBuild, SourceContext, SourceError};
+use railwatch_plugin::source::{Cursor, Source, SourceBuild, SourceContext, SourceError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest as _, protocol::WebSocketConfig};
@@ -257,7 +257,7 @@ impl Source for WebSocketSource {
                 Err(Refusal::Fatal(message)) => return Err(fail(&cx, message)),
                 Err(Refusal::Transient(message)) => message,
                 Ok(socket) => {
-                    cx.status.phase(Phase::Live, format!("connected to {}", self.shown_url()));
+                    cx.status.live(cx.clock.now(), format!("connected to {}", self.shown_url()));
                     let before = cursor.clone();
                     let mut session = Session::new(&self, &cx, socket, &mut pipeline, &mut cursor);
                     let end = session.run().await;

@@ -232,16 +232,19 @@ pub(crate) fn sources(config: &Path, out: &mut Out) -> Result<(), Failure> {
         .iter()
         .map(|(name, source)| {
             let text = |key: &str| source[key].as_str().unwrap_or("-").to_owned();
+            let short = |key: &str| text(key).chars().take(19).collect::<String>();
             vec![
                 name.clone(),
                 text("phase"),
-                text("last_event_at"),
+                short("last_event_at"),
+                source["lag_secs"].as_u64().map_or_else(|| "-".to_owned(), |secs| format!("{secs} s")),
+                short("seen_to"),
                 source["failures"].to_string(),
                 text("detail"),
             ]
         })
         .collect();
-    out.table(&["source", "phase", "last event", "failures", "detail"], &rows)
+    out.table(&["source", "phase", "last event", "lag", "seen to", "failures", "detail"], &rows)
 }
 
 /// `rejects`.

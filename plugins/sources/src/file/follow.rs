@@ -162,7 +162,7 @@ impl<'a> Follow<'a> {
                 }
                 AtEnd::Replaced => replaced_before = true,
                 AtEnd::Wait => {
-                    self.cx.status.phase(Phase::Live, format!("following {}", self.path.display()))
+                    self.cx.status.live(self.cx.clock.now(), format!("following {}", self.path.display()))
                 }
             }
             if !self.pause().await? {

@@ -260,7 +260,8 @@ impl Reader<'_> {
         loop {
             self.sweep().await?;
             self.is_current = true;
-            self.cx.status.phase(Phase::Live, if stream.is_some() { "streaming" } else { "up to date" });
+            let detail = if stream.is_some() { "streaming" } else { "up to date" };
+            self.cx.status.live(self.cx.clock.now(), detail);
             let pause = tokio::time::sleep(interval);
             tokio::pin!(pause);
             loop {

@@ -285,7 +285,7 @@ impl EventList {
             match read {
                 Ok(()) => {
                     backoff.reset();
-                    cx.status.phase(Phase::Live, "up to date");
+                    cx.status.live(cx.clock.now(), "up to date");
                 }
                 Err(ReadError::Source(error)) => return Err(error),
                 Err(ReadError::Fetch(FetchError::Fatal(message))) => return Err(fail(cx, message)),

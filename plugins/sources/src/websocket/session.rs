@@ -128,6 +128,10 @@ impl<'a> Session<'a> {
         }
         self.heard_at = Instant::now();
         self.pinged = false;
+        if batch.lost.is_none() {
+            let now = self.cx.clock.now();
+            self.cx.status.update(|status| status.seen_to = status.seen_to.max(Some(now)));
+        }
         self.n_messages += u64::try_from(batch.n_messages).unwrap_or(u64::MAX);
         let Batch { decoded, cursor, lost, .. } = batch;
         self.pipeline.submit(self.cx, decoded, cursor.clone()).await.or_else(|error| self.stopped(error))?;

@@ -12,7 +12,7 @@ use railwatch_plugin::config::{self, ConfigError, Span};
 use railwatch_plugin::decode::Decoder;
 use railwatch_plugin::registry::SourcePlugin;
 use railwatch_plugin::secret::{SecretRef, Secrets};
-use railwatch_plugin::source::{Cursor, Phase, Source, SourceBuild, SourceContext, SourceError};
+use railwatch_plugin::source::{Cursor, Source, SourceBuild, SourceContext, SourceError};
 use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use toml::Table;
@@ -237,5 +237,5 @@ impl Source for X402Source {
 /// Shows that the observer is current.
 pub(super) fn live(cx: &SourceContext, tip: Option<u64>) {
     let detail = tip.map_or_else(|| "connected".to_owned(), |tip| format!("block {tip}"));
-    cx.status.phase(Phase::Live, detail);
+    cx.status.live(cx.clock.now(), detail);
 }
