@@ -1,7 +1,7 @@
 //! The table of subjects: agents, teams and the fleet, in dense slots.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -24,6 +24,8 @@ pub(crate) struct Row {
     pub(crate) dirty: bool,
     /// The running checkpoint still has to save it as it is now.
     pub(crate) due: bool,
+    /// Changed since it was last published.
+    pub(crate) unpublished: bool,
 }
 
 impl Row {
@@ -84,6 +86,8 @@ pub(crate) struct Subjects {
     free: Vec<usize>,
     wakes: BinaryHeap<Reverse<(Timestamp, usize)>>,
     dirty: Vec<usize>,
+    /// Slots that changed since they were last published, longest ago first.
+    unpublished: VecDeque<usize>,
 }
 
 impl Subjects {
@@ -120,7 +124,8 @@ impl Subjects {
         self.index.insert(subject.clone(), slot);
         let wake_at = kept.wake_at;
         if let Some(place) = self.rows.get_mut(slot) {
-            *place = Some(Row { subject, profile, kept, dirty: false, due: false });
+            *place = Some(Row { subject, profile, kept, dirty: false, due: false, unpublished: true });
+            self.unpublished.push_back(slot);
         }
         if wake_at < Timestamp::MAX {
             self.wakes.push(Reverse((wake_at, slot)));
@@ -133,17 +138,31 @@ impl Subjects {
         if let Some(row) = self.rows.get_mut(slot).and_then(Option::take) {
             self.index.remove(&row.subject);
             self.free.push(slot);
+            self.unpublished.push_back(slot);
         }
     }
 
-    /// Notes that a row changed, for the next checkpoint.
+    /// Notes that a row changed, for the next checkpoint and for those who look on.
     pub(crate) fn touch(&mut self, slot: usize) {
-        if let Some(row) = self.rows.get_mut(slot).and_then(Option::as_mut)
-            && !row.dirty
-        {
+        let Some(row) = self.rows.get_mut(slot).and_then(Option::as_mut) else { return };
+        if !row.dirty {
             row.dirty = true;
             self.dirty.push(slot);
         }
+        if !row.unpublished {
+            row.unpublished = true;
+            self.unpublished.push_back(slot);
+        }
+    }
+
+    /// True if some row changed since it was published.
+    pub(crate) fn has_unpublished(&self) -> bool {
+        !self.unpublished.is_empty()
+    }
+
+    /// The slot that has waited longest to be published.
+    pub(crate) fn take_unpublished(&mut self) -> Option<usize> {
+        self.unpublished.pop_front()
     }
 
     /// The rows that changed since the last call.

@@ -2,6 +2,7 @@
 
 mod laws;
 mod life;
+mod publication;
 mod timeline;
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ use smol_str::{SmolStr, format_smolstr};
 use crate::{AgentId, Label, Signal, SignalKind, Timestamp, Usd};
 
 /// Whom or what an alert, a budget or a signal is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
     /// One agent.
@@ -59,7 +59,7 @@ impl fmt::Display for Subject {
 }
 
 /// What opened an alert.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// A detector's signal fired.
@@ -111,12 +111,12 @@ impl Severity {
 
 /// Names one episode: derived from subject, trigger and the journal position that opened it, so that a replay gives
 /// the same id.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct AlertId(pub SmolStr);
 
 /// Names the group of alerts that one subject has open at one time; people are told about incidents.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct IncidentId(pub SmolStr);
 
@@ -133,7 +133,7 @@ impl fmt::Display for IncidentId {
 }
 
 /// Where an alert is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertState {
     /// The trigger fired and must keep firing for its hold time before anyone is told.
@@ -147,7 +147,7 @@ pub enum AlertState {
 }
 
 /// One part of a score. The parts of a score add up to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Contribution {
     /// The signal or the formula's own term.
     pub name: SmolStr,
@@ -156,7 +156,7 @@ pub struct Contribution {
 }
 
 /// One episode, with the evidence that opened it and the latest that kept it open.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Alert {
     /// The episode.
     pub id: AlertId,

@@ -83,7 +83,9 @@ pub enum AgentVia {
 }
 
 /// A key and a value that people attach to agents and payments, such as `team = growth`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct Label {
     /// The key.
     pub key: SmolStr,

@@ -137,7 +137,7 @@ pub enum Action {
 }
 
 /// A reviewer's word on an alert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReviewVerdict {
     /// Something was wrong.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use smol_str::SmolStr;
@@ -11,8 +12,9 @@ use crate::Timestamp;
 /// What a signal is about. The first four are the face of the product; the others are named evidence.
 ///
 /// It is written as its name everywhere, so that a custom kind needs no declaration.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "SmolStr", into = "SmolStr")]
+#[schemars(with = "String")]
 pub enum SignalKind {
     /// Dollars per hour over the window against the learned baseline.
     Velocity,
@@ -96,7 +98,7 @@ impl fmt::Display for SignalKind {
 }
 
 /// What a signal's `value` and `usual` are counted in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Dollars per hour.
@@ -118,7 +120,7 @@ pub enum Unit {
 }
 
 /// Where a signal stands with its own thresholds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Not enough is known about the agent to say anything.
@@ -132,7 +134,7 @@ pub enum Verdict {
 }
 
 /// What `usual` was learned from.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Basis {
     /// The length of the window that `value` covers, in seconds.
     pub window_secs: u32,
@@ -144,7 +146,7 @@ pub struct Basis {
 
 /// A detector's opinion. Every field is a number that was compared or says since when, so that an explanation is a
 /// rendering of this struct and nothing else.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Signal {
     /// What it is about.
     pub kind: SignalKind,
