@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("railwatch-engine", &["railwatch-model", "railwatch-plugin"]),
     ("railwatch-script", &["railwatch-model", "railwatch-plugin"]),
     ("railwatch-store", &["railwatch-model"]),
+    ("railwatch-web", &["railwatch-model", "railwatch-plugin", "railwatch-store"]),
     ("railwatch-sources", &["railwatch-model", "railwatch-plugin"]),
     ("railwatch-detectors", &["railwatch-model", "railwatch-plugin"]),
     ("railwatch-sinks", &["railwatch-model", "railwatch-plugin"]),

@@ -16,8 +16,9 @@ pub(crate) fn check_totals(home: &Home, daemon: &Daemon<'_>, expected: &Sums) {
 #[track_caller]
 pub(crate) fn wait_counted(daemon: &Daemon<'_>, wanted: u64) {
     until(&format!("{wanted} payments are counted"), 60, || {
-        let agents: Vec<Value> = serde_json::from_str(&daemon.get("/v1/agents?limit=1000")?.body).ok()?;
-        let counted: u64 = agents.iter().filter_map(|view| view["totals"]["purchases"].as_u64()).sum();
+        let page: Value = serde_json::from_str(&daemon.get("/v1/agents?limit=1000")?.body).ok()?;
+        let agents = page["items"].as_array()?;
+        let counted: u64 = agents.iter().filter_map(|agent| agent["purchases"].as_u64()).sum();
         (counted >= wanted).then_some(())
     });
 }
@@ -26,10 +27,9 @@ pub(crate) fn wait_counted(daemon: &Daemon<'_>, wanted: u64) {
 #[track_caller]
 pub(crate) fn counted(home: &Home) -> Vec<(String, u64, String)> {
     let views = home.run(&["agents", "--json", "--limit", "1000"]).documents();
-    let row = |view: &Value| {
-        let totals = &view["totals"];
-        let name = view["name"].as_str().unwrap().to_owned();
-        (name, totals["purchases"].as_u64().unwrap(), totals["committed"].as_str().unwrap().to_owned())
+    let row = |agent: &Value| {
+        let text = |key: &str| agent[key].as_str().unwrap().to_owned();
+        (text("agent"), agent["purchases"].as_u64().unwrap(), text("spent_usd"))
     };
     let mut rows: Vec<_> = views.iter().map(row).collect();
     rows.sort();

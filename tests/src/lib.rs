@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a harness has nobody to report to: a failure is the test's failure")]
 
+mod browser;
 mod call;
 mod chain;
 mod child;
@@ -19,6 +20,7 @@ mod sign;
 mod stripe;
 mod wait;
 
+pub use browser::Browser;
 pub use call::{Response, call};
 pub use chain::Chain;
 pub use daemon::{Daemon, Home, Outcome, railwatch, repo_root, target_dir};

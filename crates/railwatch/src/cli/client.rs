@@ -14,6 +14,8 @@ const ANSWER_LEN_MAX: usize = 64 << 20;
 /// A client of the railwatch that runs a configuration.
 pub(crate) struct Client {
     base: String,
+    /// A token, where the configuration has some: the environment's `RAILWATCH_TOKEN`.
+    token: Option<String>,
     http: reqwest::Client,
     runtime: tokio::runtime::Runtime,
 }
@@ -26,7 +28,8 @@ impl Client {
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { base, http: http.map_err(anyhow::Error::from)?, runtime })
+        let token = std::env::var_os("RAILWATCH_TOKEN").map(|token| token.to_string_lossy().into_owned());
+        Ok(Self { base, token, http: http.map_err(anyhow::Error::from)?, runtime })
     }
 
     /// A client for the configuration at `path`; secrets are not needed to ask.
@@ -47,6 +50,10 @@ impl Client {
     }
 
     fn send(&self, request: reqwest::RequestBuilder) -> Result<Value, Failure> {
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
         self.runtime.block_on(async {
             let unreachable = |error: reqwest::Error| Failure {
                 code: EXIT_NOT_RUNNING,
@@ -65,6 +72,10 @@ impl Client {
             let value: Value = serde_json::from_slice(&body).unwrap_or_default();
             if status.is_success() {
                 return Ok(value);
+            }
+            if status == reqwest::StatusCode::UNAUTHORIZED {
+                let message = "railwatch needs a token: set RAILWATCH_TOKEN to one that it knows".to_owned();
+                return Err(Failure { code: EXIT_FAILURE, message });
             }
             let detail = value.get("detail").and_then(Value::as_str).unwrap_or("no reason given");
             Err(Failure { code: EXIT_FAILURE, message: detail.to_owned() })

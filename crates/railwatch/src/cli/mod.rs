@@ -16,7 +16,10 @@ mod query;
 mod replay;
 mod run;
 mod script;
+mod support;
 mod tail;
+mod token;
+mod top;
 pub(crate) mod tune;
 
 use std::path::PathBuf;
@@ -67,6 +70,8 @@ enum Verb {
         #[arg(default_value = "railwatch.toml")]
         path: PathBuf,
     },
+    /// Watch the fleet in the terminal: speed against the usual, budgets, scores, alerts.
+    Top(top::TopArgs),
     /// List agents with their signals, the most anomalous first; show one; or adopt an unmapped spender.
     Agents(query::AgentsArgs),
     /// List, show, acknowledge and resolve alerts.
@@ -113,6 +118,8 @@ enum Verb {
     Outbox(query::OutboxVerb),
     /// Read the configuration again.
     Reload,
+    /// Make a token for the API and the dashboard; the configuration keeps its hash only.
+    Token(token::TokenArgs),
     /// Run the tests that Lua scripts carry in themselves.
     Test {
         /// A script, or a folder of them.
@@ -125,6 +132,8 @@ enum Verb {
     Types,
     /// Check the store.
     Doctor,
+    /// Write a document for whoever helps you; names, addresses and secrets are left out.
+    Support(support::SupportArgs),
     /// Show the configuration with its defaults, or its schema.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -200,6 +209,7 @@ fn dispatch(cli: Cli, out: &mut Out) -> Result<(), Failure> {
         Verb::Run(args) => run::run(&config, &args, out),
         Verb::Check { offline } => run::check(&config, offline, out),
         Verb::Init { path } => run::init(&path, out),
+        Verb::Top(args) => top::top(&config, &args),
         Verb::Agents(args) => query::agents(&config, &args, out),
         Verb::Alerts(verb) => query::alerts(&config, verb, out),
         Verb::Explain { alert } => explain::explain(&config, &alert, out),
@@ -215,10 +225,12 @@ fn dispatch(cli: Cli, out: &mut Out) -> Result<(), Failure> {
         Verb::Rejects { limit } => query::rejects(&config, limit, out),
         Verb::Outbox(verb) => query::outbox(&config, verb, out),
         Verb::Reload => query::reload(&config, out),
+        Verb::Token(args) => token::token(&args, out),
         Verb::Test { path } => script::test(&path, out),
         Verb::Scripts => script::scripts(&config, out),
         Verb::Types => script::print_types(out),
         Verb::Doctor => doctor::doctor(&config, out),
+        Verb::Support(args) => support::support(&config, &args, out),
         Verb::Config(ConfigVerb::Schema) => run::schema(out),
         Verb::Config(ConfigVerb::Show) => run::show(&config, out),
         Verb::Plugins => run::plugins(out),

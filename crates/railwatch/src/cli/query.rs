@@ -20,8 +20,9 @@ pub(crate) struct AgentsArgs {
     verb: Option<AgentsVerb>,
     /// Show this agent only, with everything that is known about it.
     agent: Option<String>,
-    /// The order: score, spend or recent.
-    #[arg(long, default_value = "score", value_parser = ["score", "spend", "recent"])]
+    /// The order.
+    #[arg(long, default_value = "attention", value_parser =
+        ["attention", "score", "velocity", "ratio", "burn", "spend", "recent", "name"])]
     sort: String,
     /// How many.
     #[arg(long, default_value_t = 20)]
@@ -112,7 +113,7 @@ pub(crate) fn agents(config: &Path, args: &AgentsArgs, out: &mut Out) -> Result<
         return out.line(serde_json::to_string_pretty(&view).map_err(anyhow::Error::from)?);
     }
     let views = client.get(&format!("/v1/agents?sort={}&limit={}", args.sort, args.limit))?;
-    let views = views.as_array().cloned().unwrap_or_default();
+    let views = views["items"].as_array().cloned().unwrap_or_default();
     let rows: Vec<Vec<String>> = views.iter().map(agent_row).collect();
     for view in &views {
         out.document(view)?;
@@ -124,26 +125,22 @@ pub(crate) fn agents(config: &Path, args: &AgentsArgs, out: &mut Out) -> Result<
 pub(crate) const AGENT_COLUMNS: &[&str] =
     &["agent", "score", "$/h", "usual", "spent", "payments", "last", "alerts"];
 
-/// An agent's view as a row.
-pub(crate) fn agent_row(view: &Value) -> Vec<String> {
-    let text = |pointer: &str| view.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
-    let number = |value: Option<&Value>| value.and_then(Value::as_f64);
-    let signals = view.get("signals").and_then(Value::as_array);
-    let velocity = signals.and_then(|all| all.iter().find(|signal| signal["kind"] == "velocity"));
-    let rate = |key: &str| {
-        number(velocity.and_then(|signal| signal.get(key)))
-            .map_or_else(|| "-".to_owned(), |rate| format!("{rate:.2}"))
+/// An agent of the API's list as a row.
+fn agent_row(agent: &Value) -> Vec<String> {
+    let text = |pointer: &str| agent.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let number = |pointer: &str| {
+        agent.pointer(pointer).and_then(Value::as_f64).map_or_else(|| "-".to_owned(), |n| format!("{n:.2}"))
     };
-    let learning = velocity.is_some_and(|signal| signal["verdict"] == "learning");
+    let learning = text("/velocity/state") == "learning";
     vec![
-        text("/name"),
-        number(view.get("score")).map_or_else(|| "-".to_owned(), |score| format!("{score:.2}")),
-        rate("value"),
-        if learning { "learning".to_owned() } else { rate("usual") },
-        format!("${}", text("/totals/committed")),
-        view.pointer("/totals/purchases").map_or_else(|| "-".to_owned(), ToString::to_string),
+        text("/agent"),
+        number("/score"),
+        number("/velocity/value"),
+        if learning { "learning".to_owned() } else { number("/velocity/usual") },
+        format!("${}", text("/spent_usd")),
+        agent.get("purchases").map_or_else(|| "-".to_owned(), ToString::to_string),
         text("/last_at").chars().take(19).collect(),
-        view.get("alerts").and_then(Value::as_array).map_or(0, Vec::len).to_string(),
+        agent.get("alerts").map_or_else(|| "-".to_owned(), ToString::to_string),
     ]
 }
 

@@ -52,6 +52,7 @@ pub(super) fn check(
     announcements(build, registries);
     prices(build);
     webhook_paths(build, config);
+    exposure(build, config);
     scripts(build, config, base_dir)
 }
 
@@ -411,6 +412,27 @@ fn webhook_paths(build: &mut Building<'_>, config: &Config) {
                     ));
                 }
             }
+        }
+    }
+}
+
+/// A listener that others can reach needs tokens, each with a name of its own.
+fn exposure(build: &mut Building<'_>, config: &Config) {
+    let Some(http) = build.root.child("http") else { return };
+    if !config.http.listen.0.ip().is_loopback() && config.http.tokens.is_empty() {
+        let place = http.child("listen").map_or(http.place, |listen| listen.place);
+        let message = "other machines could read everything and act, because there are no tokens";
+        let error = Diagnostic::error("http.listen", message, place).label("reachable from elsewhere");
+        let help = "run `railwatch token NAME` and add the block that it prints, or listen on 127.0.0.1";
+        build.report(error.help(help.to_owned()));
+    }
+    let mut seen: HashMap<&str, Place> = HashMap::new();
+    for (index, token) in http.elements("tokens").iter().enumerate() {
+        let Some(name) = token.child("name") else { continue };
+        let Some(text) = name.text() else { continue };
+        if let Some(first) = seen.insert(text, name.place) {
+            let message = format!("two tokens have the name {text:?}");
+            build.report(twice(format!("http.tokens[{index}].name"), message, name.place, first));
         }
     }
 }

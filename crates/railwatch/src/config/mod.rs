@@ -42,13 +42,14 @@ pub use load::{load, load_with};
 pub use route::Told;
 pub use schema::schema;
 pub use settings::{
-    Alerts, Config, Day, DetectorCommon, DetectorConfig, Equal, Escalation, Http, Inhibition, Limits, Mute,
-    Price, PricePoll, Route, Rules, Score, SeverityFrom, SinkCommon, SinkConfig, SourceCommon, SourceConfig,
-    Store,
+    AccessToken, Alerts, Config, Day, DetectorCommon, DetectorConfig, Equal, Escalation, Http, Inhibition,
+    Limits, Mute, Price, PricePoll, Route, Rules, Score, SeverityFrom, SinkCommon, SinkConfig, SourceCommon,
+    SourceConfig, Store,
 };
 pub use show::show_resolved;
 pub use values::{
-    Address, AgentName, DayTime, Per, PerPeriod, Positive, PriceText, RateLimit, Url, Velocity, Zone,
+    Address, AgentName, DayTime, Per, PerPeriod, Positive, PriceText, RateLimit, Sha256Text, Url, Velocity,
+    Zone,
 };
 
 /// The plugins that a configuration may name.

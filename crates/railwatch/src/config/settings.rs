@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::agents::{Agent, Announcement, Fleet, Team};
-use super::values::{Address, AgentName, DayTime, Positive, PriceText, RateLimit, Url, Zone};
+use super::values::{Address, AgentName, DayTime, Positive, PriceText, RateLimit, Sha256Text, Url, Zone};
 
 /// A checked configuration. Two generations are compared with `==`, section by section.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,9 +171,26 @@ pub struct Store {
 pub struct Http {
     /// The address to listen on.
     pub listen: Address,
-    /// Where people reach it, for links in notices.
+    /// Where people reach it, for links in notices; browsers may use this name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<Url>,
+    /// Who may do what; `railwatch token` makes one. Without any, it listens on loopback only and whoever can connect
+    /// may do everything.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<AccessToken>,
+}
+
+/// A token of the API and the dashboard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessToken {
+    /// Whose it is: the actor in the audit.
+    #[schemars(length(min = 1, max = 100))]
+    pub name: String,
+    /// What it allows: viewer, responder, author or admin.
+    pub role: railwatch_web::Role,
+    /// The SHA-256 of the token in hexadecimal; the token itself is written nowhere.
+    pub sha256: Sha256Text,
 }
 
 /// Limits on what outsiders can grow. Reaching one is counted and shown, never silent.
@@ -448,7 +465,7 @@ impl Default for Store {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: Address(([127, 0, 0, 1], 7414).into()), public_url: None }
+        Self { listen: Address(([127, 0, 0, 1], 7414).into()), public_url: None, tokens: Vec::new() }
     }
 }
 

@@ -81,6 +81,10 @@ pub struct Address(pub SocketAddr);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url(pub String);
 
+/// A SHA-256 in hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sha256Text(pub [u8; 32]);
+
 /// Checks a text by the mark that its schema carries; `None` for a mark that is not about a text.
 pub(super) fn check(mark: &str, text: &str) -> Option<Result<(), String>> {
     fn reads<T: FromStr<Err = String>>(text: &str) -> Result<(), String> {
@@ -106,6 +110,7 @@ pub(super) fn check(mark: &str, text: &str) -> Option<Result<(), String>> {
         "price" => reads::<PriceText>(text),
         "address" => reads::<Address>(text),
         "url" => reads::<Url>(text),
+        "sha256" => reads::<Sha256Text>(text),
         "time" => Timestamp::parse(text).map(drop).map_err(|error| error.to_string()),
         _ => return None,
     })
@@ -128,6 +133,7 @@ pub(super) fn expected(mark: &str) -> Option<&'static str> {
         "price" => "dollars for one whole unit, such as \"65000\"",
         "address" => "an address and port such as \"127.0.0.1:7414\"",
         "url" => "an http:// or https:// address",
+        "sha256" => "64 hexadecimal digits, as `railwatch token` prints them",
         "time" => "a time such as 2026-01-31T02:00:00Z",
         _ => return None,
     })
@@ -287,6 +293,15 @@ impl FromStr for Address {
     }
 }
 
+impl FromStr for Sha256Text {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| "not 64 hexadecimal digits; `railwatch token` prints them".to_owned())
+    }
+}
+
 impl FromStr for Url {
     type Err = String;
 
@@ -371,6 +386,12 @@ impl fmt::Display for Address {
     }
 }
 
+impl fmt::Display for Sha256Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -418,3 +439,4 @@ text_value!(DayTime, "day_time", "a time of the day such as \"22:00\"");
 text_value!(PriceText, "price", "dollars for one whole unit, such as \"65000\"");
 text_value!(Address, "address", "an address and port such as \"127.0.0.1:7414\"");
 text_value!(Url, "url", "an http:// or https:// address");
+text_value!(Sha256Text, "sha256", "the SHA-256 of a token in hexadecimal");

@@ -135,7 +135,17 @@ impl Actions {
             return Err(Refusal::Conflict(format!("alert {alert} is resolved already")));
         }
         self.act(by, action(found.incident)).await?;
-        self.alert(alert).await
+        let id = found.id;
+        let changed = self.settled(move |store| store.alert(&id)).await?;
+        changed.ok_or_else(|| Refusal::Missing(format!("alert {alert} is forgotten already")))
+    }
+
+    /// Reads behind everything that the core has sent to be written: what a person just did is seen.
+    async fn settled<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Done<T> {
+        Ok(self.journal.run(read).await.ok_or(Refusal::Stopping)??)
     }
 
     /// Says what an alert was.
@@ -149,7 +159,7 @@ impl Actions {
         check_text("note", note.as_deref())?;
         let id = self.alert(alert).await?.id;
         self.act(by, Action::Label { alert: id.clone(), verdict, note }).await?;
-        let label = self.read(move |store| store.label(&id)).await?;
+        let label = self.settled(move |store| store.label(&id)).await?;
         label.ok_or_else(|| Refusal::Missing(format!("alert {alert} is forgotten already")))
     }
 

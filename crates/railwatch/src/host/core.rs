@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::host::journal::{Append, Appended, Command as StoreCommand, Journal, Write, store_effects};
 use crate::host::metrics::Metrics;
 use crate::host::prices::Prices;
+use crate::host::publish::Publisher;
 use crate::host::stamp::stamp;
 
 /// Batches on their way to the disk at a time. While a sync runs the others gather, and the next sync takes them all.
@@ -110,6 +111,7 @@ pub(crate) struct Core {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) appended: mpsc::Receiver<Appended>,
     pub(crate) checkpoint_every: Duration,
+    pub(crate) publisher: Publisher,
     /// The last position that was applied.
     pub(crate) applied: Seq,
 }
@@ -149,6 +151,7 @@ impl Core {
         while sources_open || commands_open || !progress.in_flight.is_empty() {
             let has_room = progress.in_flight.len() < IN_FLIGHT_MAX;
             let has_rows = progress.checkpoint.as_ref().is_some_and(|running| running.committed.is_some());
+            let mut is_idle = false;
             tokio::select! {
                 biased;
                 Some(appended) = self.appended.recv(), if !progress.in_flight.is_empty() => {
@@ -162,8 +165,11 @@ impl Core {
                     Some(first) => self.submit(first, &mut progress).await,
                     None => sources_open = false,
                 },
-                () = std::future::ready(()), if has_rows => {}
+                () = std::future::ready(()), if has_rows || self.publisher.has_work(&self.engine) => {
+                    is_idle = true;
+                }
             }
+            self.publisher.step(&mut self.engine, self.clock.now(), is_idle);
             if has_rows {
                 self.checkpoint_step(&mut progress).await;
             }
@@ -332,6 +338,7 @@ impl Core {
             self.metrics.count_effects(&effects);
             let config = &self.config;
             let effects = store_effects(seq, &appended.records, effects, |notice| config.sinks_for(notice));
+            self.publisher.applied(appended.records, &effects.alerts);
             if !effects.is_empty() {
                 progress.effects.push(effects);
             }

@@ -1,32 +1,44 @@
 //! The API's part for people who look after alerts: silences, reviews and labels, tests of sinks.
 
-use axum::extract::{Path, Query, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use railwatch_model::{Alert, ReviewVerdict, Silence, SmolStr, Timestamp};
 use railwatch_store::{LabelCounts, Labelling};
+use railwatch_web::{Ask, Endpoints, Named, Problem, Told, get, post};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cli::tune;
 use crate::host::actions::{Preview, Refusal, SilenceWish};
-use crate::host::api::{Answer, Api, Listing, Problem, actor};
+use crate::host::api::{Api, JsonAnswer, Listing, Nothing, actor};
 
 /// Labels that a suggestion is made from: the latest ones.
 const LABELS_MAX: u32 = 5_000;
 
-/// The routes.
-pub(crate) fn router() -> Router<Api> {
-    Router::new()
-        .route("/v1/silences", get(silences).post(silence))
-        .route("/v1/silences/preview", post(preview))
-        .route("/v1/silences/{silence}/expire", post(unsilence))
-        .route("/v1/reviews", get(reviews))
-        .route("/v1/reviews/precision", get(precision))
-        .route("/v1/reviews/tune/{trigger}", get(tuning))
-        .route("/v1/alerts/{alert}/label", post(label))
-        .route("/v1/sinks/{sink}/test", post(test))
+/// The endpoints.
+pub(crate) fn endpoints() -> Endpoints<Api> {
+    Endpoints::default()
+        .add(get::<Vec<Value>>("/v1/silences", "Silences that are in force or will be."), silences)
+        .add(
+            post::<Value, Value>(
+                "/v1/silences",
+                "Make a silence: `match` or `alert`, `for` or `until`, and a `reason`.",
+            ),
+            silence,
+        )
+        .add(post::<Value, Value>("/v1/silences/preview", "Say what a silence would hide."), preview)
+        .add(post::<Nothing, Value>("/v1/silences/{silence}/expire", "End a silence now."), unsilence)
+        .add(get::<Vec<Alert>>("/v1/reviews", "Alerts that nobody has labelled.").query::<Listing>(), reviews)
+        .add(
+            get::<Vec<Value>>("/v1/reviews/precision", "How the alerts of each trigger were labelled.")
+                .query::<Since>(),
+            precision,
+        )
+        .add(get::<Value>("/v1/reviews/tune/{trigger}", "What the labels of a trigger suggest."), tuning)
+        .add(post::<Label, Value>("/v1/alerts/{alert}/label", "Say what an alert was."), label)
+        .add(post::<Nothing, Value>("/v1/sinks/{sink}/test", "Send a test message."), test)
 }
 
 impl From<Refusal> for Problem {
@@ -38,49 +50,52 @@ impl From<Refusal> for Problem {
             Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self(status, refusal.to_string())
+        Self::new(status, refusal.to_string())
     }
 }
 
-async fn silences(State(api): State<Api>) -> Answer<Vec<Silence>> {
+async fn silences(State(api): State<Api>) -> JsonAnswer<Vec<Silence>> {
     Ok(Json(api.actions.silences().await?))
 }
 
 async fn silence(
     State(api): State<Api>,
     headers: HeaderMap,
-    Json(wish): Json<SilenceWish>,
-) -> Answer<Silence> {
+    Told(wish): Told<SilenceWish>,
+) -> JsonAnswer<Silence> {
     Ok(Json(api.actions.silence(actor(&headers)?, wish).await?))
 }
 
 async fn preview(
     State(api): State<Api>,
     headers: HeaderMap,
-    Json(wish): Json<SilenceWish>,
-) -> Answer<Preview> {
+    Told(wish): Told<SilenceWish>,
+) -> JsonAnswer<Preview> {
     Ok(Json(api.actions.preview_silence(actor(&headers)?, wish).await?))
 }
 
 async fn unsilence(
     State(api): State<Api>,
-    Path(silence): Path<String>,
+    Named(silence): Named<String>,
     headers: HeaderMap,
-) -> Answer<Silence> {
+) -> JsonAnswer<Silence> {
     Ok(Json(api.actions.unsilence(actor(&headers)?, &silence).await?))
 }
 
-async fn reviews(State(api): State<Api>, Query(listing): Query<Listing>) -> Answer<Vec<Alert>> {
+async fn reviews(State(api): State<Api>, Ask(listing): Ask<Listing>) -> JsonAnswer<Vec<Alert>> {
     let limit = listing.limit();
     Ok(Json(api.actions.read(move |store| store.review_queue(limit)).await?.items))
 }
 
-#[derive(Debug, Deserialize)]
+/// From when on.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Since {
+    /// Only labels since then.
     since: Option<Timestamp>,
 }
 
-async fn precision(State(api): State<Api>, Query(since): Query<Since>) -> Answer<Vec<Value>> {
+async fn precision(State(api): State<Api>, Ask(since): Ask<Since>) -> JsonAnswer<Vec<Value>> {
     let since = since.since.unwrap_or_default();
     let counts = api.actions.read(move |store| store.label_counts(since)).await?;
     Ok(Json(counts.iter().map(counts_json).collect()))
@@ -94,7 +109,7 @@ pub(crate) fn counts_json(counts: &LabelCounts) -> Value {
     })
 }
 
-async fn tuning(State(api): State<Api>, Path(trigger): Path<String>) -> Answer<Value> {
+async fn tuning(State(api): State<Api>, Named(trigger): Named<String>) -> JsonAnswer<Value> {
     let name = trigger.clone();
     let labelled =
         api.actions.read(move |store| store.labelled(Some(&name), Timestamp::EPOCH, LABELS_MAX)).await?;
@@ -102,20 +117,23 @@ async fn tuning(State(api): State<Api>, Path(trigger): Path<String>) -> Answer<V
     Ok(Json(serde_json::to_value(tuning).unwrap_or_default()))
 }
 
-#[derive(Debug, Deserialize)]
+/// What an alert was.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Label {
+    /// `true_positive`, `false_positive` or `expected`.
     verdict: ReviewVerdict,
+    /// What others should know.
     #[serde(default)]
     note: Option<SmolStr>,
 }
 
 async fn label(
     State(api): State<Api>,
-    Path(alert): Path<String>,
+    Named(alert): Named<String>,
     headers: HeaderMap,
-    Json(Label { verdict, note }): Json<Label>,
-) -> Answer<Value> {
+    Told(Label { verdict, note }): Told<Label>,
+) -> JsonAnswer<Value> {
     let label = api.actions.label(actor(&headers)?, &alert, verdict, note).await?;
     Ok(Json(label_json(&label)))
 }
@@ -128,7 +146,7 @@ pub(crate) fn label_json(label: &Labelling) -> Value {
     })
 }
 
-async fn test(State(api): State<Api>, Path(sink): Path<String>, headers: HeaderMap) -> Answer<Value> {
+async fn test(State(api): State<Api>, Named(sink): Named<String>, headers: HeaderMap) -> JsonAnswer<Value> {
     let by = actor(&headers)?;
     let name = SmolStr::new(&sink);
     if !api.status.borrow().sinks.contains(&name) {

@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use axum::serve::ListenerExt as _;
 use railwatch_plugin::http::{HttpCall, HttpMount, HttpReply, MountError};
 use tokio::net::TcpListener;
@@ -58,13 +59,10 @@ impl Mounts {
 }
 
 /// Serves until cancelled; calls that have begun are finished.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    api: Router<Mounts>,
-    mounts: Mounts,
-    cancel: CancellationToken,
-) {
-    let app = api.fallback(deliver).with_state(mounts);
+pub(crate) async fn serve(listener: TcpListener, app: Router, mounts: Mounts, cancel: CancellationToken) {
+    // Webhooks pass no guard: their sources check signatures.
+    let app = app.fallback_service(any(deliver).with_state(mounts));
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     // `tap_io` lets handlers ask for the peer's address.
     let listener = Connections::new(listener, cancel.clone()).tap_io(|_| {});
     let served = axum::serve(listener, app).with_graceful_shutdown(cancel.cancelled_owned()).await;

@@ -20,11 +20,13 @@ mod metrics;
 mod pace;
 mod price_poll;
 mod prices;
+mod publish;
 mod recovery;
 mod reload;
 mod scripts;
 mod stamp;
 mod supervisor;
+mod web;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -42,6 +44,7 @@ use railwatch_plugin::secret::Secrets;
 use railwatch_plugin::source::SourceStatus;
 use railwatch_script::StatusHandle;
 use railwatch_store::{Store, StoreOptions, WalKeeper};
+use railwatch_web::Site;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +58,7 @@ use self::http::Mounts;
 use self::journal::Journal;
 use self::metrics::Metrics;
 pub(crate) use self::prices::Prices;
+use self::publish::Publisher;
 pub(crate) use self::reload::Reload;
 pub(crate) use self::stamp::stamp;
 use self::supervisor::Supervisor;
@@ -187,7 +191,16 @@ impl Host {
         let keeper = store.wal_keeper()?;
         supervisor.spawn("wal keeper", keep_wal_short(keeper, outlets.clone()));
         let (appended_sender, appended) = mpsc::channel(core::IN_FLIGHT_MAX);
+        let actions = actions::Actions {
+            core: core.clone(),
+            journal: journal.clone(),
+            store_path: Arc::from(store_path.clone()),
+            clock: clock.clone(),
+        };
+        let site = web::site(&config, store_path, recovered.applied, &actions, &inlets)?;
+        let (updates, published) = Site::channel();
         let threads = vec![
+            spawn_view(site.clone(), published)?,
             spawn_store(store, store_commands, appended_sender, &clock, &metrics)?,
             spawn_core(Core {
                 engine,
@@ -200,6 +213,7 @@ impl Host {
                 commands: core_commands,
                 appended,
                 checkpoint_every: CHECKPOINT_EVERY,
+                publisher: Publisher::new(updates, metrics.clone()),
                 applied: recovered.applied,
             })?,
         ];
@@ -207,17 +221,14 @@ impl Host {
         let (reload_sender, reloads) = mpsc::channel(4);
         let api = api::Api {
             core: core.clone(),
-            actions: actions::Actions {
-                core: core.clone(),
-                journal: journal.clone(),
-                store_path: Arc::from(store_path),
-                clock: clock.clone(),
-            },
+            actions,
             metrics: metrics.clone(),
             status,
             reload: reload_sender.clone(),
         };
-        supervisor.spawn("http", http::serve(listener, api::router(api), mounts, inlets.clone()));
+        let (described, others) = api::routes(api);
+        let app = railwatch_web::router(&site, described, others);
+        supervisor.spawn("http", http::serve(listener, app, mounts, inlets.clone()));
         supervisor.spawn("self-alerts", health.clone().run(core.clone(), inlets.clone()));
         supervisor.spawn("ticker", tick(core.clone(), inlets.clone()));
         supervisor.spawn(
@@ -334,6 +345,15 @@ fn spawn_store(
     let (clock, metrics) = (clock.clone(), metrics.clone());
     let run = move || journal::run(store, commands, &appended, &*clock, &metrics);
     Ok(("store", std::thread::Builder::new().name("store".to_owned()).spawn(run)?))
+}
+
+fn spawn_view(
+    site: Arc<Site>,
+    published: mpsc::Receiver<railwatch_web::Update>,
+) -> anyhow::Result<(&'static str, JoinHandle<()>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let run = move || runtime.block_on(site.keep(published));
+    Ok(("view", std::thread::Builder::new().name("view".to_owned()).spawn(run)?))
 }
 
 fn spawn_core(core: Core) -> anyhow::Result<(&'static str, JoinHandle<()>)> {

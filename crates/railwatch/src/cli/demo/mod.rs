@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use clap::Args;
 use railwatch_engine::{SortBy, SubjectView};
-use railwatch_model::Timestamp;
+use railwatch_model::{SignalKind, Timestamp, Verdict};
 use railwatch_plugin::clock::{Clock, SystemClock};
 use railwatch_plugin::secret::SystemSecrets;
 
 use self::fleet::Fleet;
 use self::gate::Gate;
-use crate::cli::query::{AGENT_COLUMNS, agent_row};
+use crate::cli::query::AGENT_COLUMNS;
 use crate::cli::{Failure, Out, run};
 use crate::host::{Host, HostOptions};
 
@@ -66,6 +66,7 @@ async fn play(args: &DemoArgs, out: &mut Out) -> Result<(), Failure> {
         watch: false,
     };
     let host = Host::start(loaded, options).await?;
+    out.line(format!("Watch it live at http://{}/", host.address()))?;
     let started_at = clock.now();
     let shown = tokio::select! {
         shown = show(args, &host, &gate, &clock, out) => shown,
@@ -130,9 +131,30 @@ async fn show(
 
 async fn show_fleet(host: &Host, out: &mut Out) -> Result<(), Failure> {
     let views: Vec<SubjectView> = host.agents(SortBy::Score, fleet::AGENTS.len()).await;
-    let rows = views.iter().map(|view| agent_row(&serde_json::to_value(view).unwrap_or_default()));
-    out.table(AGENT_COLUMNS, &rows.collect::<Vec<_>>())?;
+    out.table(AGENT_COLUMNS, &views.iter().map(row).collect::<Vec<_>>())?;
     out.line("")
+}
+
+/// An agent's view as a row of [`AGENT_COLUMNS`].
+fn row(view: &SubjectView) -> Vec<String> {
+    let velocity = view.signals.iter().find(|signal| signal.kind == SignalKind::Velocity);
+    let rate = |rate: f64| format!("{rate:.2}");
+    vec![
+        view.name.clone(),
+        format!("{:.2}", view.score),
+        velocity.map_or_else(|| "-".to_owned(), |signal| rate(signal.value)),
+        velocity.map_or_else(
+            || "-".to_owned(),
+            |signal| match signal.verdict {
+                Verdict::Learning => "learning".to_owned(),
+                Verdict::Usual | Verdict::Raised | Verdict::Firing => rate(signal.usual),
+            },
+        ),
+        view.totals.committed.to_string(),
+        view.totals.purchases.to_string(),
+        view.last_at.to_string().chars().take(19).collect(),
+        view.alerts.len().to_string(),
+    ]
 }
 
 async fn pause(span: Duration) {
