@@ -29,9 +29,10 @@ impl Sliding {
     pub(crate) fn add(&mut self, at: Timestamp, part_micros: i64, payments: f32, usd: f32) {
         let part = self.part(at, part_micros);
         if part > self.newest {
-            for passed in 0..(part - self.newest).min(SLOTS as i64) {
-                let slot = Self::slot(part - passed);
+            let mut slot = Self::slot(part);
+            for _ in 0..(part - self.newest).min(SLOTS as i64) {
                 (self.usd[slot], self.payments[slot]) = (0.0, 0.0);
+                slot = slot.checked_sub(1).unwrap_or(SLOTS - 1);
             }
             self.newest = part;
             // Added up anew each time, so that rounding errors do not outlive the window.
@@ -51,10 +52,11 @@ impl Sliding {
         let (mut usd, mut payments) = self.sums;
         if passed > 0 {
             (usd, payments) = (0.0, 0.0);
-            for back in 0..(SLOTS as i64 - passed).max(0) {
-                let slot = Self::slot(self.newest - back);
+            let mut slot = Self::slot(self.newest);
+            for _ in 0..(SLOTS as i64 - passed).max(0) {
                 usd += self.usd[slot];
                 payments += self.payments[slot];
+                slot = slot.checked_sub(1).unwrap_or(SLOTS - 1);
             }
         }
         (usd.max(0.0), payments.max(0.0))
