@@ -23,8 +23,8 @@ pub struct Operation {
     method: &'static str,
     path: &'static str,
     summary: &'static str,
-    query: Option<Make>,
-    body: Option<Make>,
+    query: Option<fn() -> Value>,
+    body: Option<fn() -> Value>,
     answer: Reply,
 }
 
@@ -38,6 +38,15 @@ enum Reply {
 
 fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
     generator.subschema_for::<T>().to_value()
+}
+
+/// What callers send, written out in place: what has a default may be left out.
+fn sent<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().for_deserialize().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
 /// A reader of something: `GET`.
@@ -57,7 +66,7 @@ pub fn post<B: JsonSchema, A: JsonSchema>(path: &'static str, summary: &'static 
         path,
         summary,
         query: None,
-        body: Some(schema_of::<B>),
+        body: Some(sent::<B>),
         answer: Reply::Json(schema_of::<A>),
     }
 }
@@ -66,7 +75,7 @@ impl Operation {
     /// It takes the query parameters `Q`.
     #[must_use]
     pub fn query<Q: JsonSchema>(mut self) -> Self {
-        self.query = Some(schema_of::<Q>);
+        self.query = Some(sent::<Q>);
         self
     }
 
@@ -78,7 +87,7 @@ impl Operation {
             })
             .collect();
         if let Some(query) = self.query {
-            parameters.extend(query_parameters(&query(generator), generator));
+            parameters.extend(query_parameters(&query()));
         }
         if self.method == "post" {
             parameters.push(json!({
@@ -104,7 +113,7 @@ impl Operation {
                 json!({ "description": "Nothing changed since the ETag that was sent." });
         }
         if let Some(body) = self.body {
-            let schema = body(generator);
+            let schema = body();
             operation["requestBody"] =
                 json!({ "required": true, "content": { "application/json": { "schema": schema } } });
         }
@@ -124,9 +133,7 @@ fn path_names(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The properties of an object as query parameters.
-fn query_parameters(schema: &Value, generator: &SchemaGenerator) -> Vec<Value> {
-    let name = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-    let definition = generator.definitions().get(name).cloned().unwrap_or_default();
+fn query_parameters(definition: &Value) -> Vec<Value> {
     let required = definition["required"].as_array().cloned().unwrap_or_default();
     let properties = definition["properties"].as_object().cloned().unwrap_or_default();
     let parameter = |(name, mut schema): (String, Value)| {
@@ -135,6 +142,9 @@ fn query_parameters(schema: &Value, generator: &SchemaGenerator) -> Vec<Value> {
         let types = schema.get_mut("type").and_then(Value::as_array_mut);
         if let Some(single) = types.and_then(|types| types.iter().find(|name| *name != "null").cloned()) {
             schema["type"] = single;
+        }
+        if let Some(choices) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+            choices.retain(|choice| !choice.is_null());
         }
         let any = schema.get("anyOf").and_then(Value::as_array);
         if let Some(single) = any.and_then(|any| any.iter().find(|part| part["type"] != "null").cloned()) {
@@ -243,7 +253,7 @@ mod tests {
         assert_eq!(of("limit")["schema"]["type"], "integer");
         assert_eq!(of("limit")["required"], false);
         assert_eq!(of("plain")["required"], true);
-        assert_eq!(of("sort")["schema"]["$ref"], "#/components/schemas/Order");
+        assert_eq!(of("sort")["schema"]["enum"], json!(["Up", "Down"]));
         assert!(parameters.iter().all(|parameter| parameter["schema"].get("type") != Some(&Value::Null)));
     }
 }
