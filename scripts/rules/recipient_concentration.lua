@@ -3,8 +3,8 @@ return rule {
   about = "One payee gets 90 % of at least $100 in an hour, though the agent pays three or more payees in a day.",
   when = function(p, a)
     local spent = a:spent("1h")
-    return p.payee ~= nil and spent >= usd(100) and a:distinct("24h", "payee") >= 3
-      and a:spent("1h", "payee", p.payee) / spent > 0.9
+    return p.payee ~= nil and spent >= usd(100) and a:spent("1h", "payee", p.payee) / spent > 0.9
+      and a:distinct("24h", "payee") >= 3
   end,
   why = function(p, a) return `{p.payee} got {a:spent("1h", "payee", p.payee)} of the {a:spent("1h")} that {a.id} spent in an hour` end,
   tests = {

@@ -33,6 +33,8 @@ pub enum Dimension {
 pub struct HistoryNeed {
     /// The longest window that is asked for; zero keeps no history.
     pub longest: Duration,
+    /// True if rules ask about teams or the fleet as a whole too.
+    pub groups: bool,
 }
 
 /// An agent's payments in event time, up to and including the one in hand.

@@ -62,8 +62,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The limits of a rail decoder, in the places where the machine looks.
-    pub(crate) fn of_rails(&self) -> Self {
+    /// The limits of a rail decoder, which takes in whole messages, wherever its file is.
+    pub fn of_rails(&self) -> Self {
         Self {
             steps_max: self.rail_steps_max,
             deadline: self.rail_deadline,

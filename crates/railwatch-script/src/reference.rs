@@ -34,6 +34,10 @@ script. A call that runs too long or takes too much memory is stopped, its notes
 shown with its line and the payment that caused it; a rule or score that keeps failing is quarantined. Nothing is lost
 by a failing script. `state.key` keeps texts, numbers, flags, dollars and times per rule and agent (32 keys of 256
 bytes). Keep nothing in variables of the file between calls: it is gone after a reload.
+
+A condition or formula of comparisons, arithmetic, `math`, fields, windows, `local x = …` and `if … then return … end`
+is also read into a tree that is asked first: where it finds that nothing fires, the machine is not entered at all.
+Notes, tables, text functions and calls of one's own always enter it, which costs about ten times as much.
 "#;
 
 /// The page that `scripts/README.md` holds.

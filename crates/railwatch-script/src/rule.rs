@@ -7,10 +7,12 @@ use mlua::{Function, Table, Value};
 use railwatch_model::{Severity, SmolStr, Subject};
 use railwatch_plugin::history::HistoryNeed;
 use railwatch_plugin::rules::{Firing, RuleInfo, RuleSet, RuleState};
-use railwatch_plugin::score::Case;
+use railwatch_plugin::score::{Case, Score, Scorer as _};
 use smol_str::format_smolstr;
 
 use crate::error::{Failure, ScriptError, clean, message_of};
+use crate::native::{self, Native};
+use crate::score::LuaScore;
 use crate::spec::Spec;
 use crate::status::{Counters, ScriptKind};
 use crate::view::{self, Views};
@@ -45,6 +47,8 @@ pub(crate) struct Rule {
     views: Views,
     when: Function,
     why: Option<Function>,
+    /// The condition without the machine, if it is written simply enough.
+    native: Option<Native>,
     /// True if `when` or `why` takes the notes; lending them costs as much as a small condition.
     takes_notes: bool,
 }
@@ -86,9 +90,10 @@ impl Rule {
         let why: Option<Function> = spec.get("why", "a function(p, a, state)")?;
         let takes_notes = [Some(&when), why.as_ref()].into_iter().flatten().any(takes_notes);
         let scope = scope(&spec)?;
+        let native = when.info().line_defined.and_then(|line| native::condition(source, line));
         let views = Views::new(vm).map_err(|error| ScriptError::new(&vm.file, message_of(&error)))?;
         let counters = Counters::new(&spec, info.id.clone(), ScriptKind::Rule, vm.shared.limits.errors_max)?;
-        Ok(Self { info, counters, scope, vm: Arc::clone(vm), views, when, why, takes_notes })
+        Ok(Self { info, counters, scope, vm: Arc::clone(vm), views, when, why, native, takes_notes })
     }
 
     /// Whether the condition holds, and why; a failure of the condition leaves the notes as they were.
@@ -140,6 +145,10 @@ impl Rule {
         if self.counters.is_quarantined() || !self.scope.covers(case.subject) {
             return None;
         }
+        if self.native.as_ref().is_some_and(|native| !native.may_hold(case)) {
+            self.counters.good();
+            return None;
+        }
         let reason = match self.holds(notes) {
             Ok(None) => {
                 self.counters.good();
@@ -156,6 +165,31 @@ impl Rule {
             Some(failure) => record(&self.counters, failure, case),
         }
         Some(reason.text)
+    }
+}
+
+/// What a shadow score would have said, and what the one in force says.
+fn compare(scored: &Score, in_force: f64, threshold: f64) -> String {
+    let parts = scored.contributions.iter().filter(|part| part.points > 0.0);
+    let parts: Vec<String> = parts.map(|part| format!("{} {:.2}", part.name, part.points)).collect();
+    let same =
+        if in_force > threshold { "so does the score in force" } else { "the score in force does not" };
+    clean(
+        &format!("{:.2} = {} asks for review; {same} ({in_force:.2})", scored.value, parts.join(" + ")),
+        WHY_LEN_MAX,
+    )
+}
+
+#[cfg(test)]
+impl LuaRules {
+    /// What each rule's tree and its machine say of a case.
+    pub(crate) fn both(&self, case: &Case<'_>) -> Vec<(SmolStr, Option<bool>, bool)> {
+        let ask = |rule: &Rule| {
+            let native = rule.native.as_ref().map(|native| native.may_hold(case));
+            let machine = view::with_case(case, || rule.holds(&mut RuleState::new()));
+            (rule.info.id.clone(), native, machine.is_ok_and(|reason| reason.is_some()))
+        };
+        self.rules.iter().map(ask).collect()
     }
 }
 
@@ -214,12 +248,27 @@ pub struct LuaRules {
     rules: Vec<Rule>,
     infos: Vec<RuleInfo>,
     need: HistoryNeed,
+    /// Formulas that run beside the one in force, each with the score that it is held against.
+    shadows: Vec<(LuaScore, f64)>,
 }
 
 impl LuaRules {
     pub(crate) fn new(rules: Vec<Rule>, need: HistoryNeed) -> Self {
         let infos = rules.iter().map(|rule| rule.info.clone()).collect();
-        Self { rules, infos, need }
+        let need = HistoryNeed { groups: rules.iter().any(|rule| rule.scope != Scope::Agent), ..need };
+        Self { rules, infos, need, shadows: Vec::new() }
+    }
+
+    /// Runs a formula beside the one in force: as a shadow rule that fires where its score is above `threshold`.
+    pub fn shadow_score(&mut self, score: LuaScore, threshold: f64) {
+        self.infos.push(RuleInfo {
+            id: format_smolstr!("score-{}", score.name()),
+            severity: Severity::Info,
+            hold: Duration::ZERO,
+            clear_after: CLEAR_AFTER,
+            shadow: true,
+        });
+        self.shadows.push((score, threshold));
     }
 
     /// Memory that each rule's machine holds, in evaluation order.
@@ -242,6 +291,15 @@ impl RuleSet for LuaRules {
             for (index, (rule, notes)) in self.rules.iter().zip(states).enumerate() {
                 if let Some(why) = rule.evaluate(case, notes) {
                     firings.push(Firing { rule: index, why });
+                }
+            }
+            for (index, (score, threshold)) in self.shadows.iter_mut().enumerate() {
+                // A failure is counted where it happens.
+                if let Ok(scored) = score.score(case)
+                    && scored.value > *threshold
+                {
+                    let rule = self.rules.len() + index;
+                    firings.push(Firing { rule, why: compare(&scored, case.score, *threshold) });
                 }
             }
         });

@@ -10,6 +10,7 @@ use railwatch_model::{Contribution, Signal, SignalKind, SmolStr, Verdict};
 use railwatch_plugin::score::{Case, Score, ScoreError, Scorer};
 
 use crate::error::{Failure, ScriptError};
+use crate::native::{self, Native};
 use crate::rule::record;
 use crate::spec::{Spec, closest};
 use crate::status::{Counters, ScriptKind};
@@ -32,6 +33,8 @@ pub struct LuaScore {
     inputs: Vec<Input>,
     parts: Vec<SmolStr>,
     formula: Function,
+    /// The formula without the machine, if it is written simply enough.
+    native: Option<Arc<Native>>,
 }
 
 /// One number that a formula asks for.
@@ -96,11 +99,13 @@ impl LuaScore {
         let inputs =
             inputs.iter().map(|text| input(text, &mut kinds).map_err(|why| spec.error("inputs", why)));
         let inputs = inputs.collect::<Result<_, _>>()?;
-        let formula = spec.require("formula", "a function of the inputs")?;
+        let formula: Function = spec.require("formula", "a function of the inputs")?;
+        let native = formula.info().line_defined.and_then(|line| native::formula(source, line, parts.len()));
+        let native = native.map(Arc::new);
         let name = SmolStr::from(name);
         let counters = Counters::new(&spec, name.clone(), ScriptKind::Score, vm.shared.limits.errors_max)?;
         let parts = parts.into_iter().map(SmolStr::from).collect();
-        Ok(Self { name, counters, vm: Arc::clone(vm), kinds, inputs, parts, formula })
+        Ok(Self { name, counters, vm: Arc::clone(vm), kinds, inputs, parts, formula, native })
     }
 
     /// True if the formula runs beside the one in force and decides nothing.
@@ -132,6 +137,12 @@ impl LuaScore {
         let (vm, formula, args) = (&self.vm, &self.formula, self.args(case));
         let n_parts = self.parts.len();
         let mut points = Vec::with_capacity(n_parts);
+        if let Some(native) = &self.native
+            && native.numbers(case, &args, &mut points).is_some()
+        {
+            return Ok(points);
+        }
+        points.clear();
         let rest = match n_parts {
             1 => call!(vm, formula, args, points, a),
             2 => call!(vm, formula, args, points, a b),
@@ -204,6 +215,14 @@ fn input(text: &str, kinds: &mut Vec<SignalKind>) -> Result<Input, String> {
         kinds.len() - 1
     });
     Ok(Input::Signal { kind, field })
+}
+
+#[cfg(test)]
+impl LuaScore {
+    /// The same formula, asked of the machine only.
+    pub(crate) fn without_tree(&self) -> Option<Self> {
+        self.native.is_some().then(|| Self { native: None, ..self.clone() })
+    }
 }
 
 impl Scorer for LuaScore {

@@ -10,10 +10,10 @@ use railwatch_model::Timestamp;
 use crate::value::receiver_time;
 use crate::vm::Shared;
 
-type Field = fn(&DateTime<Tz>) -> u32;
+pub(crate) type Field = fn(&DateTime<Tz>) -> u32;
 
 /// The methods that read one field of the calendar.
-const FIELDS: &[(&str, Field)] = &[
+pub(crate) const FIELDS: &[(&str, Field)] = &[
     ("hour", |at| at.hour()),
     ("minute", |at| at.minute()),
     ("weekday", |at| at.weekday().number_from_monday()),

@@ -141,6 +141,18 @@ impl Vm {
         Ok(Self { lua, file: file.to_owned(), shared, env })
     }
 
+    /// Refuses windows that are longer than this.
+    pub(crate) fn window_max(&self, longest: std::time::Duration) {
+        let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        self.shared.window_max.store(micros, Ordering::Relaxed);
+    }
+
+    /// A value as a script's `tostring` shows it.
+    pub(crate) fn show(&self, value: &Value) -> String {
+        let text = self.env.raw_get::<Function>("tostring").and_then(|show| show.call::<String>(value));
+        text.unwrap_or_else(|_| value.type_name().to_owned())
+    }
+
     /// The names that the script can see.
     #[cfg(test)]
     pub(crate) fn environment(&self) -> &Table {

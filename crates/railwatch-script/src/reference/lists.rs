@@ -36,7 +36,11 @@ pub(super) const RULE: &[Entry] = &[
         "string?",
         "The longest window that is asked for, if it is not written out in the script.",
     ),
-    Entry("shadow", "boolean?", "Runs and tells nobody."),
+    Entry(
+        "shadow",
+        "boolean?",
+        "Runs and tells nobody; `railwatch shadow report` says what it would have told.",
+    ),
     Entry("about", "string?", "One sentence for the list of rules."),
     Entry("tests", "{ Test }", "At least one."),
 ];
@@ -54,7 +58,11 @@ pub(super) const SCORE: &[Entry] = &[
         "(...number) -> ...number",
         "Returns one number per part; the score is their sum, cut to 0…1.",
     ),
-    Entry("shadow", "boolean?", "Runs beside the score in force and decides nothing."),
+    Entry(
+        "shadow",
+        "boolean?",
+        "Runs beside the score in force and decides nothing, as one named by `[score] shadow` does.",
+    ),
     Entry("about", "string?", "One sentence."),
     Entry("tests", "{ Test }", "At least one."),
 ];
