@@ -152,8 +152,9 @@ impl Engine {
     /// Shows a booked payment to the detectors of a subject.
     fn observe(&mut self, slot: usize, payment: &Payment, booking: Booking, scope: Scope) {
         self.subjects.touch(slot);
+        self.warm_up(slot);
         let now = self.now;
-        let longest = self.rules.need().longest;
+        let need = self.rules.need();
         let Some(row) = self.subjects.row_mut(slot) else { return };
         let kept = &mut row.kept;
         let at = payment.occurred_at.min(payment.observed_at.max(now).after(SKEW_MAX)).max(Timestamp::EPOCH);
@@ -165,8 +166,8 @@ impl Engine {
         kept.clock = kept.clock.max(at);
         kept.last_at = now;
         let seen = Observation { payment, booking, at, late };
-        if scope.agents && !longest.is_zero() {
-            kept.history.get_or_insert_default().observe(&seen, longest);
+        if (scope.agents || need.groups) && !need.longest.is_zero() {
+            kept.history.get_or_insert_default().observe(&seen, need.longest);
         }
         let mut wake_at = kept.wake_at;
         let lived_at = if now.since(kept.clock) > HISTORY_AFTER { kept.clock } else { now };
@@ -192,9 +193,11 @@ impl Engine {
     fn tick(&mut self, seq: Seq, effects: &mut Effects) {
         let now = self.now;
         self.end_silences(|silence| now >= silence.until);
+        self.warm_some();
         for slot in self.subjects.due(now) {
             self.save_early(slot);
             self.subjects.touch(slot);
+            self.warm_up(slot);
             let Some(row) = self.subjects.row_mut(slot) else { continue };
             let scope = scope_of(&row.subject);
             let kept = &mut row.kept;
@@ -247,7 +250,8 @@ impl Engine {
         let mut notes = Vec::new();
         let mut score = Score::default();
         scratch.firings.clear();
-        if is_agent {
+        let is_ruled = is_agent || self.rules.need().groups;
+        if is_ruled {
             let empty = History::default();
             let history: &dyn HistoryView = row.kept.history.as_deref().unwrap_or(&empty);
             let mut case = Case {
@@ -260,14 +264,16 @@ impl Engine {
                 profile: &row.profile,
                 history,
             };
-            score = match self.scorer.score(&case) {
-                Ok(score) => score,
-                Err(_) => {
-                    self.score_errors += 1;
-                    strongest(&scratch.signals)
-                }
-            };
-            case.score = score.value;
+            if is_agent {
+                score = match self.scorer.score(&case) {
+                    Ok(score) => score,
+                    Err(_) => {
+                        self.score_errors += 1;
+                        strongest(&scratch.signals)
+                    }
+                };
+                case.score = score.value;
+            }
             fill_states(self.rules.rules(), &row.kept.notes, &mut scratch.states);
             self.rules.evaluate(&case, &mut scratch.states, &mut scratch.firings);
             notes = keep_states(self.rules.rules(), &mut scratch.states);
@@ -280,7 +286,7 @@ impl Engine {
         let hushes = Hushes { silences: &self.silences, settings, inhibitors: &self.inhibitors };
         let Some(row) = self.subjects.row_mut(slot) else { return };
         row.kept.score = score.value;
-        if is_agent {
+        if is_ruled {
             row.kept.notes = notes;
         }
         if row.kept.book.is_some() || !opinions.is_empty() {
@@ -316,7 +322,9 @@ impl Engine {
     fn is_calm(&self, slot: usize) -> bool {
         let Some(row) = self.subjects.row(slot) else { return true };
         let scope = scope_of(&row.subject);
-        let unread = !scope.agents || (self.rules.rules().is_empty() && self.scorer.ignores_quiet());
+        let is_ruled = scope.agents || self.rules.need().groups;
+        let unread =
+            !is_ruled || (self.rules.rules().is_empty() && (!scope.agents || self.scorer.ignores_quiet()));
         let look =
             Look { now: self.now, subject: &row.subject, profile: &row.profile, usual: &row.kept.usual };
         let mut columns = self.columns.iter().filter(|column| overlaps(column.scope(), scope));

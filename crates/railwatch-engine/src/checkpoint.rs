@@ -168,6 +168,11 @@ impl Engine {
         Ok(fresh)
     }
 
+    /// The generation that was in force when a common state was saved, to be built before an engine is made of it.
+    pub fn saved_generation(globals: &[u8]) -> Option<u64> {
+        postcard::from_bytes::<Globals>(globals).ok().map(|globals| globals.generation)
+    }
+
     /// Restores the common state and returns the generation that was in force.
     pub fn restore_globals(&mut self, bytes: &[u8]) -> Result<u64, RestoreError> {
         let globals: Globals =

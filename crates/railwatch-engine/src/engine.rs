@@ -7,6 +7,7 @@ use foldhash::fast::FixedState;
 use railwatch_model::{IncidentId, Signal, Silence, SmolStr, Subject, Timestamp};
 use railwatch_plugin::column::Column;
 use railwatch_plugin::detector::Profile;
+use railwatch_plugin::history::HistoryNeed;
 use railwatch_plugin::rules::{Firing, RuleSet, RuleState};
 use railwatch_plugin::score::Scorer;
 
@@ -15,6 +16,7 @@ use crate::identity::Directory;
 use crate::seen::{Seen, SeenSecret};
 use crate::settings::{Generation, Settings};
 use crate::subjects::{Kept, Subjects};
+use crate::warm::Warm;
 
 /// The decision core. One per process, or one per partition of the fleet.
 #[derive(Debug)]
@@ -40,11 +42,22 @@ pub struct Engine {
     pub(crate) checkpoint_queue: Vec<usize>,
     /// Rows that changed before a running checkpoint came to them, as they were when it began.
     pub(crate) checkpoint_early: Vec<crate::checkpoint::SavedSubject>,
+    /// Histories that a new generation needs longer than they were kept, until their subjects are looked at.
+    pub(crate) warm: Option<Box<Warm>>,
     /// Payments that were late for their agent.
     pub(crate) late: u64,
     /// Scores that the configured scorer could not compute.
     pub(crate) score_errors: u64,
     pub(crate) scratch: Scratch,
+}
+
+/// What a new generation took the place of.
+#[derive(Debug)]
+pub struct Retired {
+    _directory: Option<Directory>,
+    _columns: Vec<Box<dyn Column>>,
+    _scorer: Box<dyn Scorer>,
+    _rules: Box<dyn RuleSet>,
 }
 
 /// Buffers that live as long as the engine, so that a payment allocates nothing for them.
@@ -63,7 +76,7 @@ impl Engine {
             digest: generation.digest,
             seen: Seen::new(secret, generation.settings.seen),
             settings: generation.settings,
-            directory: generation.directory,
+            directory: generation.directory.unwrap_or_default(),
             subjects: Subjects::default(),
             columns: generation.columns,
             scorer: generation.scorer,
@@ -74,6 +87,7 @@ impl Engine {
             inhibitors: Inhibitors::new(),
             checkpoint_queue: Vec::new(),
             checkpoint_early: Vec::new(),
+            warm: None,
             late: 0,
             score_errors: 0,
             scratch: Scratch::default(),
@@ -83,8 +97,9 @@ impl Engine {
     }
 
     /// Replaces configuration, detectors, score and rules; keeps every state that the new generation has a place for.
-    /// Call it when the generation's record has been journaled, before later records are applied.
-    pub fn install(&mut self, generation: Generation) {
+    /// Call it when the generation's record has been journaled, before later records are applied. What was replaced
+    /// comes back, so that freeing it can be somebody else's work.
+    pub fn install(&mut self, generation: Generation) -> Retired {
         let mut columns = generation.columns;
         for column in &mut columns {
             let old = self.columns.iter_mut().find(|old| old.name() == column.name());
@@ -98,14 +113,24 @@ impl Engine {
         self.digest = generation.digest;
         self.settings = generation.settings;
         self.seen.set_limits(self.settings.seen);
-        self.directory = generation.directory;
-        self.columns = columns;
-        self.scorer = generation.scorer;
-        self.rules = generation.rules;
-        for slot in self.subjects.slots() {
-            self.refresh_profile(slot);
+        let directory = generation.directory.map(|new| std::mem::replace(&mut self.directory, new));
+        if directory.is_some() {
+            for slot in self.subjects.slots() {
+                self.refresh_profile(slot);
+            }
         }
         self.review_hushes();
+        Retired {
+            _directory: directory,
+            _columns: std::mem::replace(&mut self.columns, columns),
+            _scorer: std::mem::replace(&mut self.scorer, generation.scorer),
+            _rules: std::mem::replace(&mut self.rules, generation.rules),
+        }
+    }
+
+    /// How much history the rules in force need.
+    pub fn need(&self) -> HistoryNeed {
+        self.rules.need()
     }
 
     /// The number of the generation in force.

@@ -1,12 +1,14 @@
 //! The history that rules may ask about: an agent's recent payments in event time.
 //!
-//! Sums over any window cost a binary search, because each entry carries the running sums up to it; only questions
-//! about one rail, payee or task walk the window. Beyond [`ENTRIES_MAX`] entries the oldest neighbors are merged, so
+//! Sums over any window cost a binary search, because each entry carries the running sums up to it; questions about one
+//! rail, payee or task walk the window's hashes, and look at the entries where they match. Beyond [`ENTRIES_MAX`] entries the oldest neighbors are merged, so
 //! that a busy agent's far past loses resolution and never totals.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use railwatch_model::{SmolStr, Timestamp, Usd};
 use railwatch_plugin::detector::Observation;
 use railwatch_plugin::history::{Dimension, Filter, HistoryView};
@@ -49,11 +51,43 @@ pub(crate) struct History {
     dropped_usd: Usd,
     dropped_count: u64,
     dropped_declined: u64,
+    #[serde(skip)]
+    keys: Keys,
+}
+
+/// Hashes of names, close together: of each entry's rail, payee and task, and of the known ones. Made again from the
+/// names when they are missing, which is after reading a history from the store.
+#[derive(Debug, Clone, Default)]
+struct Keys {
+    entries: VecDeque<[u64; 3]>,
+    known: [VecDeque<u64>; 3],
+}
+
+impl PartialEq for Keys {
+    /// They say nothing that the names do not.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+fn key(name: &str) -> u64 {
+    FixedState::default().hash_one(name)
+}
+
+impl Entry {
+    fn names(&self) -> [&SmolStr; 3] {
+        [&self.rail, &self.payee, &self.task]
+    }
+
+    fn keys(&self) -> [u64; 3] {
+        self.names().map(|name| key(name))
+    }
 }
 
 impl History {
     /// Adds a payment and forgets what is older than `longest`.
     pub(crate) fn observe(&mut self, seen: &Observation<'_>, longest: Duration) {
+        self.make_keys();
         let payment = seen.payment;
         if self.first_seen_at == Timestamp::EPOCH {
             self.first_seen_at = seen.at;
@@ -64,8 +98,9 @@ impl History {
             self.latest_at = Some(self.latest_at.map_or(seen.at, |at| at.max(seen.at)));
         }
         let names = [Some(&payment.rail), payment.payee.as_ref(), payment.task.as_ref()];
-        for ((known, fresh), name) in self.known.iter_mut().zip(&mut self.fresh).zip(names) {
-            *fresh = name.is_some_and(|name| remember(known, name));
+        let known = self.known.iter_mut().zip(&mut self.keys.known);
+        for (((known, keys), fresh), name) in known.zip(&mut self.fresh).zip(names) {
+            *fresh = name.is_some_and(|name| remember(known, keys, name));
         }
         self.add_to_rail(&payment.rail, seen.booking.committed);
         self.insert(Entry {
@@ -83,8 +118,34 @@ impl History {
         self.forget(longest);
     }
 
+    /// Continues with the longer window of `read`, which was shown the same payments; what it says of all time stays.
+    pub(crate) fn lengthen(&mut self, read: Self) {
+        if self.first_seen_at == Timestamp::EPOCH {
+            *self = read;
+            return;
+        }
+        self.entries = read.entries;
+        self.dropped_usd = read.dropped_usd;
+        self.dropped_count = read.dropped_count;
+        self.dropped_declined = read.dropped_declined;
+        self.keys.entries.clear();
+        self.make_keys();
+    }
+
+    fn make_keys(&mut self) {
+        if self.keys.entries.len() != self.entries.len() {
+            self.keys.entries = self.entries.iter().map(Entry::keys).collect();
+        }
+        for (known, keys) in self.known.iter().zip(&mut self.keys.known) {
+            if known.len() != keys.len() {
+                *keys = known.iter().map(|name| key(name)).collect();
+            }
+        }
+    }
+
     /// Moves the present to `now`, for questions asked on a tick.
     pub(crate) fn advance(&mut self, now: Timestamp) {
+        self.make_keys();
         self.now = self.now.max(now);
         self.fresh = [false; 3];
     }
@@ -100,6 +161,7 @@ impl History {
     /// Inserts at the entry's place in event time, and corrects the running sums after it.
     fn insert(&mut self, entry: Entry) {
         let place = self.entries.partition_point(|other| other.at <= entry.at);
+        self.keys.entries.insert(place, entry.keys());
         self.entries.insert(place, entry);
         self.resum(place);
     }
@@ -123,6 +185,7 @@ impl History {
             self.dropped_usd = entry.usd_until;
             self.dropped_count = entry.count_until;
             self.dropped_declined = entry.declined_until;
+            self.keys.entries.pop_front();
         }
         if self.entries.len() > ENTRIES_MAX {
             self.merge_oldest();
@@ -144,15 +207,36 @@ impl History {
             entry.declined_until = last.declined_until;
             merged.push(entry);
         }
+        self.keys.entries.drain(..ENTRIES_MAX / 2);
         for entry in merged.into_iter().rev() {
+            self.keys.entries.push_front(entry.keys());
             self.entries.push_front(entry);
         }
     }
 
-    fn window(&self, window: Duration) -> impl Iterator<Item = &Entry> {
+    fn start(&self, window: Duration) -> usize {
         let cutoff = self.now.before(window);
-        let start = self.entries.partition_point(|entry| entry.at <= cutoff);
-        self.entries.range(start..)
+        self.entries.partition_point(|entry| entry.at <= cutoff)
+    }
+
+    /// The entries of a window that pass.
+    fn passing<'a>(&'a self, window: Duration, filter: Filter<'a>) -> impl Iterator<Item = &'a Entry> {
+        let (index, name) = match filter {
+            Filter::All => (0, None),
+            Filter::Rail(name) => (0, Some(name)),
+            Filter::Payee(name) => (1, Some(name)),
+            Filter::Task(name) => (2, Some(name)),
+        };
+        let wanted = name.map(|name| (key(name), name));
+        let start = self.start(window);
+        let keys = self.keys.entries.range(start.min(self.keys.entries.len())..);
+        keys.zip(start..).filter_map(move |(keys, place)| match wanted {
+            None => self.entries.get(place),
+            Some((key, name)) if keys[index] == key => {
+                self.entries.get(place).filter(|entry| entry.names()[index] == name)
+            }
+            Some(_) => None,
+        })
     }
 
     /// `(usd, count, declined)` of a window, by the running sums.
@@ -170,23 +254,30 @@ impl History {
 }
 
 /// Adds a name to a bounded list of known ones; true if it was new.
-fn remember(known: &mut VecDeque<SmolStr>, name: &SmolStr) -> bool {
-    if known.contains(name) {
+fn remember(known: &mut VecDeque<SmolStr>, keys: &mut VecDeque<u64>, name: &SmolStr) -> bool {
+    if contains(known, keys, name) {
         return false;
     }
     if known.len() >= KNOWN_MAX {
         known.pop_front();
+        keys.pop_front();
     }
     known.push_back(name.clone());
+    keys.push_back(key(name));
     true
 }
 
-fn passes(entry: &Entry, filter: Filter<'_>) -> bool {
-    match filter {
-        Filter::All => true,
-        Filter::Rail(rail) => entry.rail == rail,
-        Filter::Payee(payee) => entry.payee == payee,
-        Filter::Task(task) => entry.task == task,
+fn contains(known: &VecDeque<SmolStr>, keys: &VecDeque<u64>, name: &str) -> bool {
+    let wanted = key(name);
+    let mut places = keys.iter().zip(known);
+    places.any(|(key, known)| *key == wanted && known == name)
+}
+
+fn index(dimension: Dimension) -> usize {
+    match dimension {
+        Dimension::Rail => 0,
+        Dimension::Payee => 1,
+        Dimension::Task => 2,
     }
 }
 
@@ -195,36 +286,27 @@ impl HistoryView for History {
         if filter == Filter::All {
             return self.sums(window).0;
         }
-        self.window(window)
-            .filter(|entry| passes(entry, filter))
-            .fold(Usd::ZERO, |sum, entry| sum.plus(entry.usd))
+        self.passing(window, filter).fold(Usd::ZERO, |sum, entry| sum.plus(entry.usd))
     }
 
     fn count(&self, window: Duration, filter: Filter<'_>) -> u64 {
         if filter == Filter::All {
             return self.sums(window).1;
         }
-        self.window(window).filter(|entry| passes(entry, filter)).map(|entry| u64::from(entry.count)).sum()
+        self.passing(window, filter).map(|entry| u64::from(entry.count)).sum()
     }
 
     fn distinct(&self, window: Duration, dimension: Dimension) -> u64 {
-        let mut names: Vec<&str> = self
-            .window(window)
-            .map(|entry| match dimension {
-                Dimension::Rail => &*entry.rail,
-                Dimension::Payee => &*entry.payee,
-                Dimension::Task => &*entry.task,
-            })
-            .filter(|name| !name.is_empty())
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        names.len() as u64
+        let (index, none) = (index(dimension), key(""));
+        let keys = self.keys.entries.range(self.start(window).min(self.keys.entries.len())..);
+        let mut keys: Vec<u64> = keys.map(|keys| keys[index]).filter(|key| *key != none).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.len() as u64
     }
 
     fn largest(&self, window: Duration, filter: Filter<'_>) -> Usd {
-        let amounts = self.window(window).filter(|entry| passes(entry, filter)).map(|entry| entry.usd);
-        amounts.max().unwrap_or(Usd::ZERO)
+        self.passing(window, filter).map(|entry| entry.usd).max().unwrap_or(Usd::ZERO)
     }
 
     fn declined(&self, window: Duration) -> u64 {
@@ -240,12 +322,8 @@ impl HistoryView for History {
     }
 
     fn is_new(&self, dimension: Dimension, value: &str) -> bool {
-        let index = match dimension {
-            Dimension::Rail => 0,
-            Dimension::Payee => 1,
-            Dimension::Task => 2,
-        };
-        let known = self.known.get(index).is_some_and(|known| known.iter().any(|name| name == value));
+        let index = index(dimension);
+        let known = contains(&self.known[index], &self.keys.known[index], value);
         !known
             || self.fresh.get(index).copied().unwrap_or(false)
                 && self.known.get(index).and_then(VecDeque::back).is_some_and(|name| name == value)

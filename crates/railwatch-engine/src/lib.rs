@@ -24,17 +24,18 @@ mod seen;
 mod settings;
 mod subjects;
 mod view;
+mod warm;
 
 pub use admit::{Accepted, AdmitCounts};
 pub use checkpoint::{RestoreError, SavedSubject, Summary};
 pub use effects::{Effects, ShadowFiring};
-pub use engine::Engine;
+pub use engine::{Engine, Retired};
 pub use identity::Directory;
 pub use ledger::Totals;
 pub use publish::Published;
 pub use seen::{SeenLimits, SeenSecret};
 pub use settings::{Equal, Escalation, Generation, Inhibition, Mute, Settings};
-pub use view::{SortBy, SubjectView};
+pub use view::{Snapshot, SortBy, SubjectView};
 
 #[cfg(test)]
 mod tests;

@@ -136,8 +136,8 @@ pub struct Generation {
     pub digest: SmolStr,
     /// Thresholds and limits.
     pub settings: Settings,
-    /// Agents, teams, identities.
-    pub directory: Directory,
+    /// Agents, teams, identities; `None` if they are as they were.
+    pub directory: Option<Directory>,
     /// Detectors in evaluation order, in empty columns; running ones hand their state over by name.
     pub columns: Vec<Box<dyn Column>>,
     /// The score.

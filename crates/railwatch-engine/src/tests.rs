@@ -99,7 +99,7 @@ fn generation(number: u64, usd: f64) -> Generation {
         number,
         digest: "test".into(),
         settings: Settings { clear_after: Duration::from_secs(600), ..Settings::default() },
-        directory: Directory::new(vec![agent("a1", "0xa1"), agent("a2", "0xa2")]),
+        directory: Some(Directory::new(vec![agent("a1", "0xa1"), agent("a2", "0xa2")])),
         columns: detectors(usd),
         scorer: Box::new(NoScore),
         rules: Box::new(NoRules),

@@ -1,9 +1,15 @@
 //! What people see of a subject: the same facts for the command line, the API, the dashboard and the store's table.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use railwatch_model::{Alert, AlertId, Condition, Facts, Signal, Silence, SmolStr, Subject, Timestamp};
+use railwatch_plugin::detector::Profile;
+use railwatch_plugin::score::Case;
 use serde::Serialize;
 
 use crate::engine::Engine;
+use crate::history::History;
 use crate::ledger::Totals;
 
 /// One subject at the present moment.
@@ -41,7 +47,56 @@ pub enum SortBy {
     Recent,
 }
 
+/// What rules may look at of one subject, as it was at one moment: to be asked elsewhere, while the engine goes on.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    now: Timestamp,
+    subject: Subject,
+    profile: Arc<Profile>,
+    signals: Vec<Signal>,
+    score: f64,
+    history: History,
+    longest: Duration,
+}
+
+impl Snapshot {
+    /// As a rule sees it on a tick.
+    pub fn case(&self) -> Case<'_> {
+        Case {
+            now: self.now,
+            at: self.now,
+            subject: &self.subject,
+            payment: None,
+            signals: &self.signals,
+            score: self.score,
+            profile: &self.profile,
+            history: &self.history,
+        }
+    }
+
+    /// The longest window that the rules in force ask for; what is older is not kept.
+    pub fn longest(&self) -> Duration {
+        self.longest
+    }
+}
+
 impl Engine {
+    /// What rules may look at of a subject, if it is in memory.
+    pub fn snapshot(&self, subject: &Subject) -> Option<Snapshot> {
+        let row = self.subjects.row(self.subjects.slot(subject)?)?;
+        let mut history = row.kept.history.as_deref().cloned().unwrap_or_default();
+        history.advance(self.now);
+        Some(Snapshot {
+            now: self.now,
+            subject: row.subject.clone(),
+            profile: row.profile.clone(),
+            signals: self.signals(subject),
+            score: row.kept.score,
+            history,
+            longest: self.rules.need().longest,
+        })
+    }
+
     /// One subject, if it is in memory.
     pub fn view(&self, subject: &Subject) -> Option<SubjectView> {
         self.view_slot(self.subjects.slot(subject)?)

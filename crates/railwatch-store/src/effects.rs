@@ -71,10 +71,16 @@ impl Store {
 impl Reader {
     /// The newest audit entries, newest first.
     pub fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT at, by, what, subject, detail FROM audit ORDER BY id DESC LIMIT ?1")?;
-        let rows = statement.query_map([limit], |row| {
+        self.audit_of(None, limit)
+    }
+
+    /// The newest audit entries of one kind, such as `shadow`, newest first; of all kinds without one.
+    pub fn audit_of(&self, what: Option<&str>, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT at, by, what, subject, detail FROM audit
+             WHERE what = coalesce(?1, what) ORDER BY id DESC LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![what, limit], |row| {
             let detail: String = row.get(4)?;
             Ok(AuditEntry {
                 at: time(row, 0)?,

@@ -1,15 +1,42 @@
 //! Talks to a running railwatch.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cli::{EXIT_FAILURE, EXIT_NOT_RUNNING, Failure};
-use crate::config::Loaded;
+use crate::cli::{EXIT_CONFIG, EXIT_FAILURE, EXIT_NOT_RUNNING, Failure};
+use crate::config::{Http, Loaded, Store};
 
 /// Bytes that an answer may have.
 const ANSWER_LEN_MAX: usize = 64 << 20;
+
+/// Where a railwatch listens and keeps its store.
+#[derive(Debug)]
+pub(crate) struct Place {
+    listen: String,
+    /// The store's file.
+    pub(crate) store: PathBuf,
+}
+
+impl Place {
+    /// What the configuration at `path` says; a mistake in another section does not hide a railwatch that runs.
+    pub(crate) fn of(path: &Path) -> Result<Self, Failure> {
+        let failure = match super::run::load(path, true) {
+            Ok(loaded) => {
+                let listen = loaded.config.http.listen.0.to_string();
+                return Ok(Self { listen, store: loaded.base_dir.join(&loaded.config.store.path) });
+            }
+            Err(failure) => failure,
+        };
+        let text = std::fs::read_to_string(path).ok();
+        let Some(table) = text.and_then(|text| text.parse::<toml::Table>().ok()) else { return Err(failure) };
+        let text = |section: &str, key: &str| table.get(section)?.get(key)?.as_str().map(str::to_owned);
+        let listen = text("http", "listen").unwrap_or_else(|| Http::default().listen.0.to_string());
+        let store = text("store", "path").map_or_else(|| Store::default().path, PathBuf::from);
+        Ok(Self { listen, store: path.parent().unwrap_or(Path::new("")).join(store) })
+    }
+}
 
 /// A client of the railwatch that runs a configuration.
 pub(crate) struct Client {
@@ -21,20 +48,24 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client for the address that a configuration listens on.
+    /// A client of the railwatch that runs the configuration at `path`; secrets are not needed to ask.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        Self::at(&Place::of(path)?.listen)
+    }
+
+    /// A client of the railwatch that runs this configuration.
     pub(crate) fn new(loaded: &Loaded) -> Result<Self, Failure> {
-        let base = format!("http://{}", loaded.config.http.listen.0);
+        Self::at(&loaded.config.http.listen.0.to_string())
+    }
+
+    fn at(address: &str) -> Result<Self, Failure> {
+        let base = format!("http://{address}");
         // Whoever installed one before is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let token = std::env::var_os("RAILWATCH_TOKEN").map(|token| token.to_string_lossy().into_owned());
         Ok(Self { base, token, http: http.map_err(anyhow::Error::from)?, runtime })
-    }
-
-    /// A client for the configuration at `path`; secrets are not needed to ask.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        Self::new(&super::run::load(path, true)?)
     }
 
     /// Asks.
@@ -78,7 +109,10 @@ impl Client {
                 return Err(Failure { code: EXIT_FAILURE, message });
             }
             let detail = value.get("detail").and_then(Value::as_str).unwrap_or("no reason given");
-            Err(Failure { code: EXIT_FAILURE, message: detail.to_owned() })
+            // What the daemon refuses to put in force is the configuration's fault.
+            let is_config = status == reqwest::StatusCode::UNPROCESSABLE_ENTITY;
+            let code = if is_config { EXIT_CONFIG } else { EXIT_FAILURE };
+            Err(Failure { code, message: detail.to_owned() })
         })
     }
 }

@@ -11,6 +11,7 @@ mod demo;
 mod desk;
 mod doctor;
 mod explain;
+mod generations;
 mod output;
 mod query;
 mod replay;
@@ -116,18 +117,41 @@ enum Verb {
     /// List notices on their way to sinks; try them again or drop them.
     #[command(subcommand)]
     Outbox(query::OutboxVerb),
-    /// Read the configuration again.
-    Reload,
     /// Make a token for the API and the dashboard; the configuration keeps its hash only.
     Token(token::TokenArgs),
+    /// Put the files in force; if they are wrong, say why and change nothing.
+    Reload(generations::ReloadArgs),
+    /// Put a recorded generation in force again; the files stay as they are.
+    Rollback {
+        /// Its number; without, the last one that was different.
+        generation: Option<u64>,
+    },
+    /// Show how the files differ from what is in force, or how two generations differ.
+    Diff {
+        /// A generation; without, the one in force.
+        from: Option<u64>,
+        /// Another; without, the files.
+        to: Option<u64>,
+    },
+    /// Show what runs in shadow and tells nobody.
+    #[command(subcommand)]
+    Shadow(ShadowVerb),
     /// Run the tests that Lua scripts carry in themselves.
     Test {
         /// A script, or a folder of them.
         #[arg(default_value = "scripts")]
         path: PathBuf,
+        /// Run them again whenever a file changes.
+        #[arg(long)]
+        watch: bool,
     },
     /// Show how the scripts in force do.
     Scripts,
+    /// Try expressions of the script API on an agent's live state; nothing can be changed.
+    Repl {
+        /// The agent that `a` is; the most anomalous one without.
+        agent: Option<String>,
+    },
     /// Print the Luau type definitions of the script API, for editors.
     Types,
     /// Check the store.
@@ -154,6 +178,21 @@ enum ConfigVerb {
     Schema,
     /// Print the configuration with every default filled in; secrets stay references.
     Show,
+    /// List the generations that were in force, and the attempts that failed.
+    History {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ShadowVerb {
+    /// What rules and scores in shadow would have told.
+    Report {
+        /// One of them, with every firing.
+        rule: Option<String>,
+    },
 }
 
 /// A failure with its exit code.
@@ -224,15 +263,20 @@ fn dispatch(cli: Cli, out: &mut Out) -> Result<(), Failure> {
         Verb::Replay(args) => replay::replay(&config, &args, out),
         Verb::Rejects { limit } => query::rejects(&config, limit, out),
         Verb::Outbox(verb) => query::outbox(&config, verb, out),
-        Verb::Reload => query::reload(&config, out),
         Verb::Token(args) => token::token(&args, out),
-        Verb::Test { path } => script::test(&path, out),
+        Verb::Reload(args) => generations::reload(&config, &args, out),
+        Verb::Rollback { generation } => generations::rollback(&config, generation, out),
+        Verb::Diff { from, to } => generations::diff(&config, from, to, out),
+        Verb::Shadow(ShadowVerb::Report { rule }) => generations::shadow(&config, rule.as_deref(), out),
+        Verb::Test { path, watch } => script::test(&path, watch, out),
         Verb::Scripts => script::scripts(&config, out),
+        Verb::Repl { agent } => script::repl(&config, agent, out),
         Verb::Types => script::print_types(out),
         Verb::Doctor => doctor::doctor(&config, out),
         Verb::Support(args) => support::support(&config, &args, out),
         Verb::Config(ConfigVerb::Schema) => run::schema(out),
         Verb::Config(ConfigVerb::Show) => run::show(&config, out),
+        Verb::Config(ConfigVerb::History { limit }) => generations::history(&config, limit, out),
         Verb::Plugins => run::plugins(out),
         Verb::Bench(args) => bench::bench(&args, out),
         Verb::Completions { shell } => {

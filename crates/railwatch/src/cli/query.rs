@@ -8,7 +8,7 @@ use railwatch_store::{AlertFilter, OutboxEntry, OutboxState, Reader, Reject, Sto
 use serde_json::{Value, json};
 
 use crate::cli::adopt::{AdoptArgs, adopt};
-use crate::cli::client::Client;
+use crate::cli::client::{Client, Place};
 use crate::cli::desk::delivered;
 use crate::cli::{EXIT_FAILURE, Failure, Out};
 
@@ -97,8 +97,7 @@ pub(crate) enum OutboxVerb {
 
 /// Opens the store of a configuration for reading.
 pub(crate) fn reader(config: &Path) -> Result<Reader, Failure> {
-    let loaded = super::run::load(config, true)?;
-    Ok(Store::open_read_only(loaded.base_dir.join(&loaded.config.store.path))?)
+    Ok(Store::open_read_only(Place::of(config)?.store)?)
 }
 
 /// `agents`.
@@ -312,16 +311,6 @@ pub(crate) fn outbox_json(entry: &OutboxEntry) -> Value {
         "doubts": entry.n_doubts,
         "queued_at": entry.queued_at, "next_at": entry.next_at, "last_error": entry.last_error,
     })
-}
-
-/// `reload`.
-pub(crate) fn reload(config: &Path, out: &mut Out) -> Result<(), Failure> {
-    let loaded = super::run::load(config, true)?;
-    let report = Client::new(&loaded)?.post("/v1/reload", &json!({}))?;
-    out.document(&report)?;
-    let changed = report["changed"].as_bool().unwrap_or(false);
-    let what = if changed { "in force" } else { "in force already, nothing changed" };
-    out.line(format!("generation {} is {what}", report["generation"]))
 }
 
 /// A time to the second.

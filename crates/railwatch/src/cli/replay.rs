@@ -1,8 +1,9 @@
 //! `replay`: recorded payments through the engine that runs live, in virtual time.
 //!
 //! A recording is a file of messages (JSONL, CSV or what a source's decoder reads; `.gz` too) or a railwatch store, whose
-//! journal is applied again. Time is the recording's own: payments arrive when they arrived.
+//! journal is applied again under the generations of configuration that were in force. Time is the recording's own: payments arrive when they arrived.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Failure, Out, run};
 use crate::config::Loaded;
-use crate::host::{Prices, build_generation, lua_decoder};
+use crate::host::{Prices, Timeline, build_generation, lua_decoder};
 use crate::plugins::SOURCES;
 
 /// Between two payments, the engine is woken at most this often in virtual time.
@@ -41,6 +42,9 @@ pub(crate) struct ReplayArgs {
     /// Where a message says when it arrived, as a JSON pointer such as `/ingest_ts`; without, it arrived when it happened.
     #[arg(long, value_name = "POINTER")]
     arrival: Option<String>,
+    /// Judge a store's journal by the configuration as it is now, rather than by the generations that were in force.
+    #[arg(long)]
+    current: bool,
     /// Print every signal that fires with at least this many nats of evidence, instead of alerts: for measuring detection.
     #[arg(long, value_name = "NATS")]
     signals_from: Option<f64>,
@@ -57,10 +61,11 @@ pub(crate) fn replay(config: &Path, args: &ReplayArgs, out: &mut Out) -> Result<
         tick_at: Timestamp::EPOCH,
         signals: args.signals_from.map(SignalLog::new),
         counts: Counts::default(),
-        opened: std::collections::HashSet::new(),
+        told: HashMap::new(),
     };
     if is_store(&args.file)? {
-        replay.journal(&args.file, out)?;
+        let past = (!args.current).then(|| loaded.base_dir.clone());
+        replay.journal(&args.file, past, out)?;
     } else {
         let decoder = decoder(&loaded, args.source.as_deref())?;
         replay.messages(args, &*decoder, out)?;
@@ -83,8 +88,8 @@ struct Replay {
     tick_at: Timestamp,
     signals: Option<SignalLog>,
     counts: Counts,
-    /// Openings that were told: an alert may change again in the instant in which it opens.
-    opened: std::collections::HashSet<(AlertId, Timestamp)>,
+    /// How each alert stood when it was told last.
+    told: HashMap<AlertId, AlertState>,
 }
 
 impl Replay {
@@ -168,14 +173,19 @@ impl Replay {
         Ok(())
     }
 
-    fn journal(&mut self, path: &Path, out: &mut Out) -> Result<(), Failure> {
+    /// Applies a journal again; with `past`, the folder of its configuration, under the generations that it names.
+    fn journal(&mut self, path: &Path, past: Option<PathBuf>, out: &mut Out) -> Result<(), Failure> {
         let reader = Store::open_read_only(path)?;
+        let mut past = past.map(|base_dir| Timeline::new(&reader, base_dir));
         for batch in reader.batches(1) {
             let batch = batch?;
             for record in &batch.records {
                 if let Record::Payments { payments, .. } = record {
                     self.counts.messages += payments.len() as u64;
                     self.counts.accepted += payments.len() as u64;
+                }
+                if let (Some(past), Record::Generation { number, .. }) = (&mut past, record) {
+                    past.pass(*number, batch.seq, &mut self.engine);
                 }
                 let mut effects = Effects::default();
                 self.engine.reapply(batch.seq, record, &mut effects);
@@ -187,10 +197,10 @@ impl Replay {
 
     fn report(&mut self, effects: &Effects, out: &mut Out) -> Result<(), Failure> {
         for alert in &effects.alerts {
-            let fires = alert.state == AlertState::Firing && alert.opened_at == alert.updated_at;
-            let opened = fires && self.opened.insert((alert.id.clone(), alert.opened_at));
-            self.counts.alerts += u64::from(opened);
-            if self.signals.is_none() && (opened || alert.state == AlertState::Resolved) {
+            let before = self.told.insert(alert.id.clone(), alert.state);
+            self.counts.alerts += u64::from(before.is_none());
+            // It opens, resolves, or fires again.
+            if self.signals.is_none() && before != Some(alert.state) {
                 out.document(alert)?;
                 out.line(alert_line(alert))?;
             }
@@ -226,7 +236,7 @@ fn alert_line(alert: &Alert) -> String {
 /// grows.
 struct SignalLog {
     from: f64,
-    told: std::collections::HashMap<(SmolStr, SmolStr), (f64, Timestamp)>,
+    told: HashMap<(SmolStr, SmolStr), (f64, Timestamp)>,
 }
 
 /// Evidence that must be added before a signal is written again.
@@ -236,7 +246,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(12 * 3600);
 
 impl SignalLog {
     fn new(from: f64) -> Self {
-        Self { from, told: std::collections::HashMap::new() }
+        Self { from, told: HashMap::new() }
     }
 
     fn look(

@@ -1,28 +1,51 @@
-//! `test`, `scripts`, `types`: working with Lua.
+//! `test`, `scripts`, `repl`, `types`: working with Lua.
 
-use std::path::{Path, PathBuf};
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
+use std::time::Duration;
 
-use railwatch_script::{Limits, read_dir, run_tests, types};
+use railwatch_script::{Files, Limits, read_dir, read_script, run_tests, types};
 use serde_json::json;
 
 use crate::cli::client::Client;
 use crate::cli::{EXIT_FAILURE, Failure, Out};
 
-/// Runs the tests that scripts carry in themselves: one file, or all below a folder.
-pub(crate) fn test(path: &Path, out: &mut Out) -> Result<(), Failure> {
-    let folder: PathBuf = match path.parent() {
-        _ if path.is_dir() => path.to_owned(),
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
+/// How often `test --watch` looks for a change.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Runs the tests that scripts carry in themselves: one file, or all below a folder; with `watch`, again whenever one
+/// of them changes.
+pub(crate) fn test(path: &Path, watch: bool, out: &mut Out) -> Result<(), Failure> {
+    let mut files = read(path)?;
+    let mut outcome = test_files(path, &files, out);
+    while watch && !out.is_broken() {
+        if let Err(failure) = &outcome {
+            out.failure(failure);
+        }
+        outcome = loop {
+            std::thread::sleep(LOOK_EVERY);
+            // A file that is being replaced is missing for a moment.
+            let Ok(found) = read(path) else { continue };
+            if found != files {
+                files = found;
+                out.line("")?;
+                break test_files(path, &files, out);
+            }
+        };
+    }
+    outcome
+}
+
+fn read(path: &Path) -> Result<Files, Failure> {
     let limits = Limits::default();
-    let files = read_dir(&folder, &limits).map_err(|error| anyhow::anyhow!(error.to_string()))?;
-    let wanted = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let scripts = files.keys().filter(|name| name.ends_with(".lua"));
-    let scripts = scripts.filter(|name| path.is_dir() || Some(*name) == wanted.as_ref());
+    let files = if path.is_dir() { read_dir(path, &limits) } else { read_script(path, &limits) };
+    Ok(files.map_err(|error| anyhow::anyhow!("{error}; see {}", path.display()))?)
+}
+
+fn test_files(path: &Path, files: &Files, out: &mut Out) -> Result<(), Failure> {
     let (mut passed, mut failed, mut n_files) = (0, 0, 0);
-    for name in scripts {
-        let report = run_tests(&files, name, &limits);
+    for name in files.keys().filter(|name| name.ends_with(".lua")) {
+        let report = run_tests(files, name, &Limits::default());
         n_files += 1;
         passed += report.passed.len();
         failed += report.failures.len();
@@ -66,6 +89,63 @@ pub(crate) fn scripts(config: &Path, out: &mut Out) -> Result<(), Failure> {
         ]);
     }
     out.table(&["script", "kind", "health", "calls", "errors", "file", "last error"], &rows)
+}
+
+/// Reads expressions and shows what they are for an agent as it is now.
+pub(crate) fn repl(config: &Path, agent: Option<String>, out: &mut Out) -> Result<(), Failure> {
+    let client = Client::open(config)?;
+    let mut agent = match agent {
+        Some(agent) => agent,
+        None => most_anomalous(&client)?,
+    };
+    let is_terminal = std::io::stdin().is_terminal();
+    out.line(format!(
+        "a is {agent}; try a:spent(\"1h\"), a.velocity.ratio, a.score. `:agent NAME` changes it."
+    ))?;
+    let mut line = String::new();
+    loop {
+        if is_terminal {
+            eprint_prompt(&agent);
+        }
+        line.clear();
+        if std::io::stdin().lock().take(LINE_LEN_MAX).read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let expression = line.trim();
+        if let Some(name) = expression.strip_prefix(":agent ") {
+            agent = name.trim().to_owned();
+            continue;
+        }
+        if expression.is_empty() {
+            continue;
+        }
+        match client.post("/v1/evaluate", &json!({ "agent": agent, "expression": expression })) {
+            Ok(answer) => {
+                out.document(&answer)?;
+                out.line(answer["value"].as_str().unwrap_or_default())?;
+            }
+            Err(failure) if failure.code == EXIT_FAILURE => out.failure(&failure),
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Bytes of one line.
+const LINE_LEN_MAX: u64 = 8_192;
+
+fn eprint_prompt(agent: &str) {
+    let mut error = std::io::stderr();
+    // Without a terminal to write to there is nobody to be asked.
+    drop(write!(error, "{agent}> ").and_then(|()| error.flush()));
+}
+
+fn most_anomalous(client: &Client) -> Result<String, Failure> {
+    let agents = client.get("/v1/agents?limit=1")?;
+    let name = agents.pointer("/0/name").and_then(serde_json::Value::as_str);
+    name.map(str::to_owned).ok_or_else(|| Failure {
+        code: EXIT_FAILURE,
+        message: "no agent has paid yet; there is nothing to look at".to_owned(),
+    })
 }
 
 /// Prints the type definitions that editors read.

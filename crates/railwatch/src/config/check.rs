@@ -1,9 +1,10 @@
 //! Checks between sections: ids that must be unique, references that must lead somewhere, identities with one owner.
 
 use std::collections::hash_map::{Entry, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use railwatch_model::{Asset, ConditionKind, SignalKind};
+use railwatch_script::Files;
 use serde::Deserialize as _;
 
 use super::Registries;
@@ -34,7 +35,8 @@ pub(super) fn check(
     config: &Config,
     registries: &Registries<'_>,
     base_dir: &Path,
-) -> Vec<PathBuf> {
+    given: Option<&Files>,
+) -> Files {
     let root = build.root;
     unique_ids(build, "agents");
     unique_ids(build, "teams");
@@ -53,7 +55,7 @@ pub(super) fn check(
     prices(build);
     webhook_paths(build, config);
     exposure(build, config);
-    scripts(build, config, base_dir)
+    scripts(build, config, base_dir, given)
 }
 
 /// Warns about a configuration that is right and watches nothing.
@@ -438,17 +440,15 @@ fn exposure(build: &mut Building<'_>, config: &Config) {
 }
 
 /// Every script that is named, or an error where there is none.
-fn scripts(build: &mut Building<'_>, config: &Config, base_dir: &Path) -> Vec<PathBuf> {
-    let decoders = config.sources.iter().filter_map(|(name, source)| {
-        Some((format!("{}.decode", entry_path("sources", name)), source.common.decode.as_ref()?))
-    });
-    let score = config.score.script.iter().map(|path| ("score.script".to_owned(), path));
-    let rules =
-        config.rules.paths.iter().enumerate().map(|(index, path)| (format!("rules.paths[{index}]"), path));
-    let mut found = Vec::new();
-    for (at, path) in decoders.chain(score).chain(rules) {
-        match files::scripts(&base_dir.join(path)) {
-            Ok(paths) => found.extend(paths),
+fn scripts(build: &mut Building<'_>, config: &Config, base_dir: &Path, given: Option<&Files>) -> Files {
+    let mut all = Files::new();
+    for (at, path) in config.scripts() {
+        if let Some(given) = given {
+            all.extend(files::below(given, path));
+            continue;
+        }
+        match files::scripts(base_dir, path) {
+            Ok(found) => all.extend(found),
             Err(reason) => {
                 let (node, _) = build.root.locate(&at);
                 let message = format!("{} cannot be read", path.display());
@@ -456,7 +456,5 @@ fn scripts(build: &mut Building<'_>, config: &Config, base_dir: &Path) -> Vec<Pa
             }
         }
     }
-    found.sort();
-    found.dedup();
-    found
+    all
 }

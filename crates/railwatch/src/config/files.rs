@@ -1,8 +1,9 @@
 //! Finds and reads the configuration's files, within limits, and hashes what was read.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use railwatch_script::{Files, Limits, read_dir, read_script};
 use sha2::{Digest as _, Sha256};
 
 use super::diagnostic::{Diagnostic, SourceFile};
@@ -78,34 +79,55 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The Lua files behind a path that the configuration names: the file itself, or all of a folder, in name order.
-pub(super) fn scripts(path: &Path) -> Result<Vec<PathBuf>, String> {
-    if !path.is_dir() {
-        return if path.is_file() { Ok(vec![path.to_owned()]) } else { Err("no such file".to_owned()) };
-    }
-    let entries = std::fs::read_dir(path).map_err(|error| error.to_string())?;
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|end| end == "lua")).collect();
-    paths.sort();
-    Ok(paths)
+/// The scripts behind a path that the configuration names: one file with its fixtures, or all of a folder. They are
+/// called what the configuration calls them.
+pub(super) fn scripts(base_dir: &Path, named: &Path) -> Result<Files, String> {
+    let (full, limits) = (base_dir.join(named), Limits::default());
+    let (found, prefix) = if full.is_dir() {
+        (read_dir(&full, &limits), Some(named))
+    } else if full.is_file() {
+        (read_script(&full, &limits), named.parent())
+    } else {
+        return Err("no such file".to_owned());
+    };
+    let prefix = prefix.unwrap_or(Path::new(""));
+    let found = found.map_err(|error| error.to_string())?;
+    Ok(found.into_iter().map(|(name, text)| (script_name(&prefix.join(name)), text)).collect())
+}
+
+/// What a script is called whose path the configuration writes as `./rules//a.lua`: `rules/a.lua`.
+pub(crate) fn script_name(path: &Path) -> String {
+    let parts = path.components().filter(|part| !matches!(part, Component::CurDir));
+    parts.collect::<PathBuf>().to_string_lossy().into_owned()
+}
+
+/// Of scripts that were read before, those behind a path that the configuration names.
+pub(crate) fn below(all: &Files, named: &Path) -> Files {
+    let name = script_name(named);
+    let folder = format!("{name}/");
+    let fixtures = script_name(&named.parent().unwrap_or(Path::new("")).join("fixtures/"));
+    let is_script = all.contains_key(&name);
+    let is_below = |file: &str| match is_script {
+        true => file == name || file.strip_prefix(&fixtures).is_some_and(|rest| rest.starts_with('/')),
+        false => file.starts_with(&folder) || name.is_empty(),
+    };
+    let found = all.iter().filter(|(file, _)| is_below(file));
+    found.map(|(file, text)| (file.clone(), text.clone())).collect()
 }
 
 /// The digest of texts and scripts, names included.
-pub(super) fn digest(base_dir: &Path, files: &[SourceFile], scripts: &[PathBuf]) -> Result<String, String> {
+pub(super) fn digest(base_dir: &Path, files: &[SourceFile], scripts: &Files) -> String {
     let mut hash = Sha256::new();
-    let mut add = |path: &Path, bytes: &[u8]| {
-        let name = path.strip_prefix(base_dir).unwrap_or(path).to_string_lossy();
-        for part in [name.as_bytes(), bytes] {
+    let mut add = |name: &str, text: &str| {
+        for part in [name.as_bytes(), text.as_bytes()] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
     };
     for file in files {
-        add(&file.path, file.text.as_bytes());
+        let name = file.path.strip_prefix(base_dir).unwrap_or(&file.path);
+        add(&name.to_string_lossy(), &file.text);
     }
-    for script in scripts {
-        let bytes = read_bytes(script).map_err(|reason| format!("{}: {reason}", script.display()))?;
-        add(script, &bytes);
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    scripts.iter().for_each(|(name, text)| add(name, text));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use railwatch_model::SmolStr;
 use railwatch_plugin::config::ConfigError;
+use railwatch_script::Files;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
@@ -13,7 +15,7 @@ use super::files;
 use super::settings::Config;
 use super::tree::{self, Node, path_text};
 use super::values::Zone;
-use super::{Loaded, Options, Registries, check, plugins, schema, validate};
+use super::{Loaded, Options, Registries, SecretMark, check, plugins, schema, validate};
 
 /// Loads a configuration with secrets from the environment and files.
 pub fn load(path: &Path, registries: &Registries<'_>) -> Result<Loaded, Diagnostics> {
@@ -24,10 +26,21 @@ pub fn load(path: &Path, registries: &Registries<'_>) -> Result<Loaded, Diagnost
 pub fn load_with(path: &Path, registries: &Registries<'_>, options: &Options) -> Result<Loaded, Diagnostics> {
     let mut findings = Vec::new();
     let sources = files::read_all(path, &mut findings);
-    let base_dir = files::base_dir(path);
     if !findings.is_empty() {
         return Err(Diagnostics::new(sources, findings, Vec::new()));
     }
+    load_texts(files::base_dir(path), sources, None, registries, options)
+}
+
+/// Loads a configuration from the texts that it consisted of; scripts that are not given are read from their files.
+pub fn load_texts(
+    base_dir: PathBuf,
+    sources: Vec<SourceFile>,
+    scripts: Option<&Files>,
+    registries: &Registries<'_>,
+    options: &Options,
+) -> Result<Loaded, Diagnostics> {
+    let mut findings = Vec::new();
     let Some(mut root) = parse_all(&sources, &mut findings) else {
         let masks = suspicious_lines(&sources);
         return Err(Diagnostics::new(sources, findings, masks));
@@ -36,25 +49,21 @@ pub fn load_with(path: &Path, registries: &Registries<'_>, options: &Options) ->
     let mut build = Building::new(&root, &schema, findings);
     check::budgets(&mut build);
     let config = build.config(registries);
-    let scripts = check::check(&mut build, &config, registries, &base_dir);
+    let scripts = check::check(&mut build, &config, registries, &base_dir, scripts);
     plugins::check(&mut build, &config, registries, options, &base_dir);
-    let (mut findings, masks) = (build.findings, build.masks);
+    let (mut findings, masks, secrets) = (build.findings, build.masks, build.secret_marks);
     let failed = findings.iter().any(|finding| finding.level == Level::Error);
     if failed {
         return Err(Diagnostics::new(sources, findings, masks));
     }
     findings.extend(check::watches_nothing(&config));
-    let digest = match files::digest(&base_dir, &sources, &scripts) {
-        Ok(digest) => digest,
-        Err(reason) => return Err(Diagnostics::new(sources, vec![Diagnostic::file(reason)], masks)),
-    };
-    let files: Vec<PathBuf> = sources.iter().map(|file| file.path.clone()).chain(scripts).collect();
+    let digest = files::digest(&base_dir, &sources, &scripts);
     // Agents may be many, and nothing that is found later is about them.
     if let tree::Value::Table(table) = &mut root.value {
         table.remove("agents");
     }
     let warnings = Diagnostics::new(sources, findings, masks);
-    Ok(Loaded { config, warnings, digest, files, base_dir, root })
+    Ok(Loaded { config, warnings, digest, scripts: Arc::new(scripts), secrets, base_dir, root })
 }
 
 /// The merged tree; `None` if a file is not TOML.
@@ -110,6 +119,8 @@ pub(super) struct Building<'a> {
     pub(super) findings: Vec<Diagnostic>,
     /// References to secrets.
     pub(super) secrets: Vec<(String, Place, railwatch_plugin::secret::SecretRef)>,
+    /// What the secrets of each source and sink come to.
+    pub(super) secret_marks: BTreeMap<String, SecretMark>,
     /// What excerpts hide.
     pub(super) masks: Vec<Place>,
     /// Key paths with an error; whatever is above one of them is not read any further.
@@ -121,7 +132,14 @@ impl<'a> Building<'a> {
         let found = validate::validate(schema, schema, root);
         findings.extend(found.errors);
         let broken = findings.iter().map(|finding| finding.path.clone()).collect();
-        Self { root, findings, secrets: found.secrets, masks: found.masks, broken }
+        Self {
+            root,
+            findings,
+            secrets: found.secrets,
+            secret_marks: BTreeMap::new(),
+            masks: found.masks,
+            broken,
+        }
     }
 
     /// Records a finding.
@@ -208,6 +226,6 @@ pub(super) fn is_at_or_below(path: &str, above: &str) -> bool {
 }
 
 /// The key path of an entry of a table.
-pub(super) fn entry_path(section: &str, name: &str) -> String {
+pub(crate) fn entry_path(section: &str, name: &str) -> String {
     path_text(&[tree::Step::Key(section.to_owned()), tree::Step::Key(name.to_owned())])
 }

@@ -26,6 +26,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,12 +34,15 @@ use railwatch_plugin::clock::{Clock, SystemClock};
 use railwatch_plugin::config::ConfigError;
 use railwatch_plugin::registry::{DetectorPlugin, SinkPlugin, SourcePlugin};
 use railwatch_plugin::secret::{Secrets, SystemSecrets};
+use railwatch_script::Files;
 
 pub use adopt::{Edited, adopt};
 pub use agents::{Agent, Announcement, BudgetPeriod, BudgetSpec, Fleet, Team};
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Place, SourceFile};
+pub(crate) use files::{below, script_name};
 pub use init::init;
-pub use load::{load, load_with};
+pub(crate) use load::entry_path;
+pub use load::{load, load_texts, load_with};
 pub use route::Told;
 pub use schema::schema;
 pub use settings::{
@@ -83,6 +87,10 @@ impl Options {
     }
 }
 
+/// Equal marks are equal secrets, within this process; nothing can be learned from one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SecretMark(u64);
+
 /// A configuration that can be run.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -92,8 +100,11 @@ pub struct Loaded {
     pub warnings: Diagnostics,
     /// The hash of the content of all files, in lower-case hex: equal digests are equal configurations.
     pub digest: String,
-    /// Every file that it was read from, scripts included.
-    pub files: Vec<PathBuf>,
+    /// Every script and fixture that it names, by its path as the configuration writes it: what runs is built from
+    /// these texts, whatever happens to the files meanwhile.
+    pub scripts: Arc<Files>,
+    /// What the secrets of each source and sink come to, by key path such as `sources.gate`.
+    pub secrets: BTreeMap<String, SecretMark>,
     /// The folder that relative paths are relative to.
     pub base_dir: PathBuf,
     /// Where everything stands, for errors that are found later.
@@ -111,6 +122,20 @@ impl Loaded {
     /// Findings with the texts that they point into.
     pub fn report(&self, findings: Vec<Diagnostic>) -> Diagnostics {
         self.warnings.with(findings)
+    }
+
+    /// True if the files at `path` and the scripts still have the content that this was read from.
+    pub fn is_current(&self, path: &Path) -> bool {
+        let mut findings = Vec::new();
+        let sources = files::read_all(path, &mut findings);
+        let mut scripts = Files::new();
+        for (_, named) in self.config.scripts() {
+            match files::scripts(&self.base_dir, named) {
+                Ok(found) => scripts.extend(found),
+                Err(_) => return false,
+            }
+        }
+        findings.is_empty() && files::digest(&self.base_dir, &sources, &scripts) == self.digest
     }
 
     /// The texts of the configuration files, in the order in which they were merged.

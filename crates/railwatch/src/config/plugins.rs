@@ -2,8 +2,9 @@
 //! itself, which is the last and most exact check.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use railwatch_model::SmolStr;
 use railwatch_plugin::config::ConfigError;
@@ -18,7 +19,7 @@ use super::settings::{
     Common, Config, DetectorCommon, DetectorConfig, SinkCommon, SinkConfig, SourceCommon, SourceConfig,
 };
 use super::tree::Node;
-use super::{Options, Registries};
+use super::{Options, Registries, SecretMark};
 
 /// The sources whose blocks have no mistake that the schema knows.
 pub(super) fn sources(
@@ -164,13 +165,31 @@ fn check_secrets(build: &mut Building<'_>, config: &Config, options: &Options) -
         if disabled.iter().any(|entry| is_at_or_below(&path, entry)) {
             continue;
         }
-        let Err(error) = options.secrets.resolve(&reference) else { continue };
+        let error = match options.secrets.resolve(&reference) {
+            Ok(secret) => {
+                mark(build, config, &path, secret.expose());
+                continue;
+            }
+            Err(error) => error,
+        };
         let level = if options.offline { Level::Warning } else { Level::Error };
         let finding = Diagnostic::error(path.clone(), format!("the secret `{path}` cannot be had"), place);
         build.report(Diagnostic { level, ..finding.label(error.to_string()) });
         unresolved.push(path);
     }
     unresolved
+}
+
+/// Adds a secret to what the secrets of its source or sink come to.
+fn mark(build: &mut Building<'_>, config: &Config, path: &str, secret: &[u8]) {
+    /// Drawn once per process, so that marks say nothing to anybody who sees them.
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let sources = config.sources.keys().map(|name| entry_path("sources", name));
+    let mut entries = sources.chain(config.sinks.keys().map(|name| entry_path("sinks", name)));
+    if let Some(entry) = entries.find(|entry| is_at_or_below(path, entry)) {
+        let mark = build.secret_marks.entry(entry).or_default();
+        *mark = SecretMark(KEYS.hash_one((mark.0, path, secret)));
+    }
 }
 
 /// Stands in for a decoder in Lua, which the host compiles later: checking a table decodes nothing.

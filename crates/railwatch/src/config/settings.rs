@@ -3,7 +3,7 @@
 //! The field docs are the reference: they become the JSON Schema that editors show.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use railwatch_model::{Direction, Matcher, Severity, SmolStr, Usd};
 use railwatch_plugin::config::{Dollars, Fraction};
@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::agents::{Agent, Announcement, Fleet, Team};
+use super::load::entry_path;
 use super::values::{Address, AgentName, DayTime, Positive, PriceText, RateLimit, Sha256Text, Url, Zone};
 
 /// A checked configuration. Two generations are compared with `==`, section by section.
@@ -155,6 +156,20 @@ impl Common for DetectorCommon {
     const KEYS: &'static [&'static str] = &["enabled"];
 }
 
+impl Config {
+    /// Every path of scripts that is named, with the key that names it.
+    pub fn scripts(&self) -> impl Iterator<Item = (String, &Path)> {
+        let decoders = self.sources.iter().filter_map(|(name, source)| {
+            Some((format!("{}.decode", entry_path("sources", name)), source.common.decode.as_deref()?))
+        });
+        let scores = [("score.script", &self.score.script), ("score.shadow", &self.score.shadow)];
+        let scores = scores.into_iter().filter_map(|(at, path)| Some((at.to_owned(), path.as_deref()?)));
+        let rules = self.rules.paths.iter().enumerate();
+        let rules = rules.map(|(index, path)| (format!("rules.paths[{index}]"), path.as_path()));
+        decoders.chain(scores).chain(rules)
+    }
+}
+
 /// The embedded store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -231,6 +246,9 @@ pub struct Score {
     /// A score in Lua, relative to the configuration file; the built-in one without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<PathBuf>,
+    /// A score in Lua that runs beside the one in force and decides nothing; `railwatch shadow report` compares them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<PathBuf>,
 }
 
 /// The user's rules.
@@ -485,7 +503,7 @@ impl Default for Limits {
 
 impl Default for Score {
     fn default() -> Self {
-        Self { review_threshold: Fraction(0.7), script: None }
+        Self { review_threshold: Fraction(0.7), script: None, shadow: None }
     }
 }
 

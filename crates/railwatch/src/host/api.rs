@@ -11,7 +11,7 @@ use axum::routing::get as route_get;
 use axum::{Json, Router};
 use railwatch_model::SmolStr;
 use railwatch_plugin::source::SourceStatus;
-use railwatch_script::{ScriptStatus, StatusHandle};
+use railwatch_script::ScriptStatus;
 use railwatch_web::{Answer, Ask, Endpoints, Named, Problem, get, post};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::host::actions::Actions;
 use crate::host::core::CoreHandle;
+use crate::host::eval::{Question, evaluate};
 use crate::host::metrics::Metrics;
 use crate::host::{Reload, Status, desk};
 
@@ -57,7 +58,17 @@ pub(crate) fn routes(api: Api) -> (Endpoints<()>, Router) {
             ),
             change_outbox,
         )
-        .add(post::<Nothing, Value>("/v1/reload", "Read the configuration again."), reload)
+        .add(
+            post::<ReloadRequest, Value>("/v1/reload", "Put the files, or a recorded generation, in force."),
+            reload,
+        )
+        .add(
+            post::<Question, Value>(
+                "/v1/evaluate",
+                "An expression of the script API on an agent's live state.",
+            ),
+            evaluate,
+        )
         .with_state(api.clone());
     let others = Router::new()
         .route("/healthz", route_get(|| async { "ok\n" }))
@@ -110,6 +121,7 @@ fn failed_sources(status: &Status) -> Vec<String> {
 }
 
 async fn metrics(State(api): State<Api>) -> Response {
+    api.metrics.scripts(&api.status.borrow().scripts());
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([("content-type", content_type)], api.metrics.render()).into_response()
 }
@@ -133,7 +145,7 @@ async fn status(State(api): State<Api>) -> JsonAnswer<StatusAnswer> {
     let status = api.status.borrow();
     let sources =
         status.sources.iter().map(|(name, source)| (name.clone(), source.borrow().clone())).collect();
-    let scripts = status.scripts.iter().flat_map(StatusHandle::status).collect();
+    let scripts = status.scripts();
     Ok(Json(StatusAnswer { generation, digest, subjects, sources, sinks: status.sinks.clone(), scripts }))
 }
 
@@ -170,10 +182,34 @@ async fn change_outbox(
     Ok(Json(json!({ "id": id, "done": verb })))
 }
 
-async fn reload(State(api): State<Api>, headers: HeaderMap) -> JsonAnswer<Value> {
+/// What is asked of a reload.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ReloadRequest {
+    /// A generation to go back to; the files without one.
+    to: Option<u64>,
+    /// False to ask and not wait for the outcome.
+    wait: bool,
+}
+
+impl Default for ReloadRequest {
+    fn default() -> Self {
+        Self { to: None, wait: true }
+    }
+}
+
+async fn reload(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Json(request): Json<ReloadRequest>,
+) -> JsonAnswer<Value> {
     let by = actor(&headers)?;
     let (done, result) = tokio::sync::oneshot::channel();
-    api.reload.send(Reload { by, done: Some(done) }).await.map_err(|_| Problem::stopping())?;
+    let wish = Reload { by, to: request.to, done: request.wait.then_some(done) };
+    api.reload.send(wish).await.map_err(|_| Problem::stopping())?;
+    if !request.wait {
+        return Ok(Json(json!({ "asked": true })));
+    }
     match result.await {
         Ok(Ok(report)) => Ok(Json(report)),
         Ok(Err(diagnostics)) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, diagnostics)),

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use railwatch_engine::{Accepted, Engine, Generation};
+use railwatch_engine::{Accepted, Engine, Generation, Retired};
 use railwatch_model::{Action, Condition, Payment, Record, Seq, SmolStr, Timestamp};
 use railwatch_plugin::clock::Clock;
 use railwatch_plugin::source::Submission;
@@ -23,6 +23,7 @@ use crate::host::metrics::Metrics;
 use crate::host::prices::Prices;
 use crate::host::publish::Publisher;
 use crate::host::stamp::stamp;
+use crate::host::warm::Warming;
 
 /// Batches on their way to the disk at a time. While a sync runs the others gather, and the next sync takes them all.
 pub(crate) const IN_FLIGHT_MAX: usize = 8;
@@ -38,7 +39,7 @@ pub(crate) enum Command {
     /// A condition of railwatch itself or a source began, changed or ended.
     Report(Condition),
     /// A new generation is ready. The reply comes when it is in force.
-    Install { generation: Box<Generation>, config: Arc<Config>, done: oneshot::Sender<()> },
+    Install(Box<Install>),
     /// The generation that the engine was made with is in force.
     Began { number: u64, digest: SmolStr },
     /// Somebody wants to look.
@@ -46,6 +47,18 @@ pub(crate) enum Command {
     /// Save the state; with a reply, as a whole and now.
     Checkpoint { done: Option<oneshot::Sender<()>> },
 }
+
+/// A generation that is ready to be in force.
+pub(crate) struct Install {
+    pub(crate) generation: Generation,
+    pub(crate) config: Arc<Config>,
+    /// Longer histories, if its rules need them.
+    pub(crate) warming: Option<Warming>,
+    pub(crate) done: oneshot::Sender<Replaced>,
+}
+
+/// What a generation took the place of; freeing it is not the core's work.
+pub(crate) type Replaced = (Retired, Arc<Config>);
 
 /// The way to the core.
 #[derive(Debug, Clone)]
@@ -59,7 +72,7 @@ impl std::fmt::Debug for Command {
             Self::Tick => "Tick",
             Self::Act { .. } => "Act",
             Self::Report(_) => "Report",
-            Self::Install { .. } => "Install",
+            Self::Install(_) => "Install",
             Self::Began { .. } => "Began",
             Self::Look(_) => "Look",
             Self::Checkpoint { .. } => "Checkpoint",
@@ -121,7 +134,7 @@ pub(crate) struct Core {
 struct InFlight {
     acks: Vec<oneshot::Sender<()>>,
     done: Option<oneshot::Sender<()>>,
-    install: Option<(Box<Generation>, Arc<Config>)>,
+    install: Option<Box<Install>>,
 }
 
 /// The part of the core that changes while it runs.
@@ -276,11 +289,10 @@ impl Core {
                 let records = vec![Record::Condition { now, condition }];
                 self.send(Append { records, ..Append::default() }, InFlight::default(), progress).await;
             }
-            Command::Install { generation, config, done } => {
-                let record =
-                    Record::Generation { now, number: generation.number, digest: generation.digest.clone() };
-                let install = Some((generation, config));
-                let flight = InFlight { done: Some(done), install, ..InFlight::default() };
+            Command::Install(install) => {
+                let Generation { number, digest, .. } = &install.generation;
+                let record = Record::Generation { now, number: *number, digest: digest.clone() };
+                let flight = InFlight { install: Some(install), ..InFlight::default() };
                 self.send(Append { records: vec![record], ..Append::default() }, flight, progress).await;
             }
             Command::Began { number, digest } => {
@@ -318,10 +330,18 @@ impl Core {
                 tracing::error!(%error, "a subject starts anew");
             }
         }
-        if let Some((generation, config)) = flight.install {
-            self.metrics.generation.set(i64::try_from(generation.number).unwrap_or(i64::MAX));
-            self.engine.install(*generation);
-            self.config = config;
+        if let Some(install) = flight.install {
+            let Install { generation, config, warming, done } = *install;
+            let began_at = self.clock.now();
+            let (number, digest) = (generation.number, generation.digest.clone());
+            if let (Some(warming), Some(seq)) = (warming, appended.seq) {
+                warming.hand_over(seq, &mut self.engine);
+            }
+            let retired = self.engine.install(generation);
+            let config = std::mem::replace(&mut self.config, config);
+            self.metrics.installed(number, &digest, self.clock.now().since(began_at));
+            // Whoever reloads may have gone; then it is freed here.
+            drop(done.send((retired, config)));
         }
         if let Some(seq) = appended.seq {
             let mut effects = railwatch_engine::Effects::default();

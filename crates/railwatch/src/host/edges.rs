@@ -9,17 +9,19 @@ use std::time::Duration;
 use railwatch_model::{ConditionKind, Severity, SmolStr, Subject};
 use railwatch_plugin::clock::{Clock, SystemClock};
 use railwatch_plugin::config::ConfigError;
+use railwatch_plugin::decode::Decoder;
 use railwatch_plugin::secret::{Secrets, SystemSecrets};
 use railwatch_plugin::sink::{Dispatch, Receipt, Sink, SinkBuild};
 use railwatch_plugin::source::{
     Cursor, Intake, Phase, Source, SourceBuild, SourceContext, SourceError, SourceStatus, StatusHandle,
     Submission,
 };
+use railwatch_script::Files;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Loaded, SinkConfig, SourceConfig};
+use crate::config::{Loaded, SecretMark, SinkConfig, SourceConfig, below, entry_path};
 use crate::host::Status;
 use crate::host::actions::test_notice;
 use crate::host::core::CoreHandle;
@@ -29,7 +31,7 @@ use crate::host::http::Mounts;
 use crate::host::journal::Journal;
 use crate::host::metrics::Metrics;
 use crate::host::pace::Bucket;
-use crate::host::scripts;
+use crate::host::scripts::{self, CompiledDecoder};
 use crate::host::supervisor::Supervisor;
 use crate::plugins;
 
@@ -59,10 +61,19 @@ pub(crate) struct Edges {
     pub(crate) sinks: BTreeMap<SmolStr, Running<SinkConfig>>,
 }
 
-/// A task and the configuration that it runs.
+/// What an edge was built from besides its own table: when none of it changed, the edge is not touched.
+#[derive(Debug, Clone, PartialEq)]
+struct Origin<C> {
+    config: C,
+    decoder: Files,
+    secrets: SecretMark,
+}
+
+/// A task and what it was built from.
 #[derive(Debug)]
 pub(crate) struct Running<C> {
-    config: C,
+    origin: Origin<C>,
+    scripts: Option<railwatch_script::StatusHandle>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
     status: Option<watch::Receiver<SourceStatus>>,
@@ -70,11 +81,17 @@ pub(crate) struct Running<C> {
 
 /// Sources and sinks that are built and not yet started, and those that must end. Making it is the part that can fail.
 pub(crate) struct Plan {
-    sources: BTreeMap<SmolStr, (SourceConfig, Box<dyn Source>)>,
-    sinks: BTreeMap<SmolStr, (SinkConfig, Box<dyn Sink>)>,
+    sources: BTreeMap<SmolStr, PlannedSource>,
+    sinks: BTreeMap<SmolStr, (Origin<SinkConfig>, Box<dyn Sink>)>,
     ending_sources: Vec<SmolStr>,
     ending_sinks: Vec<SmolStr>,
     base_dir: PathBuf,
+}
+
+struct PlannedSource {
+    origin: Origin<SourceConfig>,
+    decoder: Option<CompiledDecoder>,
+    source: Box<dyn Source>,
 }
 
 type BuildError = (String, ConfigError);
@@ -104,19 +121,28 @@ impl Edges {
         let wanted_sources = loaded.config.sources.iter().filter(|(_, source)| source.common.enabled);
         let wanted_sinks = loaded.config.sinks.iter().filter(|(_, sink)| sink.common.enabled);
         let (mut sources, mut sinks) = (BTreeMap::new(), BTreeMap::new());
+        let secrets = |section: &str, name: &SmolStr| {
+            loaded.secrets.get(&entry_path(section, name)).copied().unwrap_or_default()
+        };
         for (name, config) in wanted_sources.clone() {
-            if self
-                .sources
-                .get(name)
-                .is_none_or(|running| running.config != *config || running.task.is_finished())
-            {
-                let source = self.build_source(name, config, &base_dir)?;
-                sources.insert(name.clone(), (config.clone(), source));
+            let decode = config.common.decode.as_deref();
+            let decoder = decode.map_or_else(Files::new, |path| below(&loaded.scripts, path));
+            let origin = Origin { config: config.clone(), decoder, secrets: secrets("sources", name) };
+            let running = self.sources.get(name);
+            if running.is_none_or(|running| running.origin != origin || running.task.is_finished()) {
+                let section = format!("sources.{name}");
+                let decoder =
+                    decode.map(|path| scripts::decoder(&loaded.scripts, &section, path)).transpose()?;
+                let compiled = decoder.as_ref().map(|compiled| compiled.decoder.clone());
+                let source = build_source(name, config, compiled, &self.secrets, &base_dir)?;
+                sources.insert(name.clone(), PlannedSource { origin, decoder, source });
             }
         }
         for (name, config) in wanted_sinks.clone() {
-            if self.sinks.get(name).is_none_or(|running| running.config != *config) {
-                sinks.insert(name.clone(), (config.clone(), self.build_sink(name, config, &base_dir)?));
+            let origin =
+                Origin { config: config.clone(), decoder: Files::new(), secrets: secrets("sinks", name) };
+            if self.sinks.get(name).is_none_or(|running| running.origin != origin) {
+                sinks.insert(name.clone(), (origin, self.build_sink(name, config, &base_dir)?));
             }
         }
         let is_wanted = |name: &&SmolStr| wanted_sources.clone().any(|(wanted, _)| wanted == *name);
@@ -139,11 +165,11 @@ impl Edges {
                 self.bury(name.clone()).await;
             }
         }
-        for (name, (config, sink)) in plan.sinks {
-            self.start_sink(name, config, sink);
+        for (name, (origin, sink)) in plan.sinks {
+            self.start_sink(name, origin, sink);
         }
-        for (name, (config, source)) in plan.sources {
-            self.start_source(name, config, source, plan.base_dir.clone()).await;
+        for (name, planned) in plan.sources {
+            self.start_source(name, planned, plan.base_dir.clone());
         }
         let sources =
             self.sources.iter().filter_map(|(name, running)| Some((name.clone(), running.status.clone()?)));
@@ -153,9 +179,11 @@ impl Edges {
             |subject, _| matches!(subject, Subject::Source(name) if self.sources.contains_key(name)),
         );
         self.health.keep(ConditionKind::SinkFailing, |_, sink| self.sinks.contains_key(sink));
+        let decoders = self.sources.values().filter_map(|running| running.scripts.clone()).collect();
         self.status.send_modify(|status| {
             status.sources = sources;
             status.sinks = sinks;
+            status.decoders = decoders;
         });
     }
 
@@ -169,15 +197,6 @@ impl Edges {
         }
     }
 
-    fn build_source(
-        &self,
-        name: &SmolStr,
-        config: &SourceConfig,
-        base_dir: &std::path::Path,
-    ) -> Result<Box<dyn Source>, BuildError> {
-        build_source(name, config, &self.secrets, base_dir)
-    }
-
     fn build_sink(
         &self,
         name: &SmolStr,
@@ -187,17 +206,17 @@ impl Edges {
         build_sink(name, config, self.secrets.clone(), self.clock.clone(), base_dir)
     }
 
-    fn start_sink(&mut self, name: SmolStr, config: SinkConfig, sink: Box<dyn Sink>) {
+    fn start_sink(&mut self, name: SmolStr, origin: Origin<SinkConfig>, sink: Box<dyn Sink>) {
         if let Some(every) = sink.beats_every() {
             let cancel = self.inlets.child_token();
             let (core, metrics) = (self.core.clone(), self.metrics.clone());
             let beat = delivery::beat(name.clone(), sink, every, core, metrics, cancel.clone());
             let task = self.supervisor.spawn(format!("sink {name}"), beat);
-            self.sinks.insert(name, Running { config, cancel, task, status: None });
+            self.sinks.insert(name, Running { origin, scripts: None, cancel, task, status: None });
             return;
         }
         let cancel = self.outlets.child_token();
-        let bucket = config.common.rate_limit.map(|limit| Bucket::new(limit, self.clock.now()));
+        let bucket = origin.config.common.rate_limit.map(|limit| Bucket::new(limit, self.clock.now()));
         let delivery = Delivery {
             name: name.clone(),
             sink,
@@ -210,21 +229,18 @@ impl Edges {
             cancel: cancel.clone(),
         };
         let task = self.supervisor.spawn(format!("sink {name}"), delivery.run());
-        self.sinks.insert(name, Running { config, cancel, task, status: None });
+        self.sinks.insert(name, Running { origin, scripts: None, cancel, task, status: None });
     }
 
-    async fn start_source(
-        &mut self,
-        name: SmolStr,
-        config: SourceConfig,
-        source: Box<dyn Source>,
-        base_dir: PathBuf,
-    ) {
+    fn start_source(&mut self, name: SmolStr, planned: PlannedSource, base_dir: PathBuf) {
+        let PlannedSource { origin, decoder, source } = planned;
+        let scripts = decoder.as_ref().map(|compiled| compiled.status.clone());
         let cancel = self.inlets.child_token();
         let (handle, status) = StatusHandle::new();
         let supervised = SupervisedSource {
             name: name.clone(),
-            config: config.clone(),
+            config: origin.config.clone(),
+            decoder: decoder.map(|compiled| compiled.decoder),
             base_dir,
             intake: Intake::new(name.clone(), self.intake.clone()),
             mounts: self.mounts.clone(),
@@ -237,7 +253,7 @@ impl Edges {
             status: handle,
         };
         let task = self.supervisor.spawn(format!("source {name}"), supervised.run(source));
-        self.sources.insert(name, Running { config, cancel, task, status: Some(status) });
+        self.sources.insert(name, Running { origin, scripts, cancel, task, status: Some(status) });
     }
 }
 
@@ -280,9 +296,10 @@ pub(crate) fn send_test(loaded: &Loaded, sink: &str) -> anyhow::Result<Receipt> 
 }
 
 /// Builds a source from its block.
-pub(crate) fn build_source(
+fn build_source(
     name: &SmolStr,
     config: &SourceConfig,
+    decoder: Option<Arc<dyn Decoder>>,
     secrets: &Arc<dyn Secrets>,
     base_dir: &std::path::Path,
 ) -> Result<Box<dyn Source>, BuildError> {
@@ -290,8 +307,6 @@ pub(crate) fn build_source(
     let plugin = plugins::SOURCES.iter().find(|plugin| plugin.name == config.plugin);
     let plugin =
         plugin.ok_or_else(|| (section.clone(), ConfigError::new("plugin", "there is no such source")))?;
-    let decode = config.common.decode.as_deref();
-    let decoder = decode.map(|path| scripts::decoder(base_dir, &section, path)).transpose()?;
     let (name, secrets, base_dir) = (name.clone(), secrets.clone(), base_dir.to_owned());
     let with = SourceBuild { name, secrets, decoder, base_dir };
     (plugin.build)(&config.table, &with).map_err(|error| (section, error))
@@ -309,6 +324,8 @@ async fn end<C>(running: Option<Running<C>>) {
 struct SupervisedSource {
     name: SmolStr,
     config: SourceConfig,
+    /// Compiled and tested once: a file that changed meanwhile is a matter of the next reload.
+    decoder: Option<Arc<dyn Decoder>>,
     base_dir: PathBuf,
     intake: Intake,
     mounts: Arc<Mounts>,
@@ -355,7 +372,8 @@ impl SupervisedSource {
             }
             pause = (pause * 2).min(RESTART_MAX);
             self.metrics.source(&self.name).restarts.inc();
-            source = match build_source(&self.name, &self.config, &self.secrets, &self.base_dir) {
+            let decoder = self.decoder.clone();
+            source = match build_source(&self.name, &self.config, decoder, &self.secrets, &self.base_dir) {
                 Ok(source) => source,
                 Err((_, error)) => return self.fail(&error.to_string()),
             };

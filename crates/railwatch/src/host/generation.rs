@@ -1,14 +1,25 @@
-//! From a checked configuration to an engine generation.
+//! From a checked configuration to an engine generation, and from what was recorded of one to that one again.
 
-use railwatch_engine::{Directory, Equal, Escalation, Generation, Inhibition, Mute, SeenLimits, Settings};
-use railwatch_model::{Facts, SmolStr, Subject, Timestamp};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use railwatch_engine::{
+    Directory, Engine, Equal, Escalation, Generation, Inhibition, Mute, SeenLimits, Settings,
+};
+use railwatch_model::{Facts, Seq, SmolStr, Subject, Timestamp};
 use railwatch_plugin::column::Column;
 use railwatch_plugin::config::ConfigError;
-use railwatch_script::StatusHandle;
+use railwatch_script::{Files, StatusHandle};
+use railwatch_store::{Reader, Store};
+use serde::{Deserialize, Serialize};
 
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Loaded, SourceFile};
 use crate::host::scripts::{self, Compiled};
+use crate::host::warm::{self, Warming};
 use crate::plugins;
+
+/// Bytes of configuration and scripts that the store keeps of one generation. Of a larger one it keeps the digest.
+const CONTENT_LEN_MAX: usize = 8 << 20;
 
 /// A generation, and the scripts that it runs.
 pub(crate) struct Built {
@@ -16,15 +27,21 @@ pub(crate) struct Built {
     pub(crate) scripts: Vec<StatusHandle>,
 }
 
-/// Builds everything that the engine runs from a configuration. Nothing running is touched.
-pub(crate) fn build(loaded: &Loaded, number: u64) -> Result<Built, (String, ConfigError)> {
+/// Builds everything that the engine runs from a configuration. Nothing running is touched. What is known about agents
+/// is left out if it is what `running` says, so that the engine need not look at every agent again.
+pub(crate) fn build(
+    loaded: &Loaded,
+    number: u64,
+    running: Option<&Loaded>,
+) -> Result<Built, (String, ConfigError)> {
     let config = &loaded.config;
     let Compiled { rules, scorer, status } = scripts::compile(loaded)?;
+    let knows_the_same = running.is_some_and(|running| same_directory(&running.config, config));
     let generation = Generation {
         number,
         digest: SmolStr::new(&loaded.digest),
         settings: settings(config),
-        directory: directory(config),
+        directory: (!knows_the_same).then(|| directory(config)),
         columns: columns(config)?,
         scorer,
         rules,
@@ -34,9 +51,161 @@ pub(crate) fn build(loaded: &Loaded, number: u64) -> Result<Built, (String, Conf
 
 /// Builds a generation, or fails with the diagnostic.
 pub(crate) fn build_or_fail(loaded: &Loaded, number: u64) -> anyhow::Result<Built> {
-    build(loaded, number).map_err(|(section, error)| {
+    build(loaded, number, None).map_err(|(section, error)| {
         anyhow::anyhow!(loaded.report(vec![loaded.diagnose(&section, &error)]).render(false))
     })
+}
+
+/// Builds a generation that takes the place of a running one, as a reload does.
+pub(crate) fn build_after(running: &Loaded, loaded: &Loaded, number: u64) -> anyhow::Result<Generation> {
+    let built = build(loaded, number, Some(running));
+    built.map(|built| built.generation).map_err(|(_, error)| anyhow::anyhow!(error.to_string()))
+}
+
+/// The texts of a generation as the store keeps them, by their path below the folder of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Content {
+    /// The configuration's files, in the order in which they are merged.
+    pub(crate) config: Vec<(PathBuf, String)>,
+    /// Scripts and fixtures.
+    pub(crate) scripts: Files,
+    /// Bytes that were too many to keep.
+    pub(crate) omitted: usize,
+}
+
+impl Content {
+    /// What a configuration consists of.
+    pub(crate) fn of(loaded: &Loaded) -> Self {
+        let name =
+            |file: &SourceFile| file.path.strip_prefix(&loaded.base_dir).unwrap_or(&file.path).to_owned();
+        let config = loaded.sources_text().iter().map(|file| (name(file), file.text.clone()));
+        Self { config: config.collect(), scripts: (*loaded.scripts).clone(), omitted: 0 }
+    }
+
+    /// The same, unless it is too long to be kept a thousand times.
+    pub(crate) fn bounded(self) -> Self {
+        let config = self.config.iter().map(|(_, text)| text.len());
+        let len = config.chain(self.scripts.values().map(String::len)).sum();
+        if len > CONTENT_LEN_MAX { Self { omitted: len, ..Self::default() } } else { self }
+    }
+
+    /// Every text by its name.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (String, &str)> {
+        let config = self.config.iter().map(|(path, text)| (path.display().to_string(), text.as_str()));
+        config.chain(self.scripts.iter().map(|(name, text)| (name.clone(), text.as_str())))
+    }
+}
+
+/// What the store keeps of a generation.
+pub(crate) fn content(store: &Reader, number: u64) -> anyhow::Result<Content> {
+    let found = store.generation(number)?.with_context(|| {
+        format!("there is no generation {number}; `railwatch config history` lists what there is")
+    })?;
+    let content: Content = serde_json::from_value(found.content).unwrap_or_default();
+    anyhow::ensure!(!content.config.is_empty(), "generation {number} was recorded without its texts");
+    Ok(content)
+}
+
+/// Loads the configuration of a recorded generation again.
+pub(crate) fn recorded(
+    store: &Reader,
+    number: u64,
+    base_dir: &Path,
+    options: &config::Options,
+) -> anyhow::Result<Loaded> {
+    let content = content(store, number)?;
+    let file = |(path, text): (PathBuf, String)| SourceFile { path: base_dir.join(path), text };
+    let sources = content.config.into_iter().map(file).collect();
+    config::load_texts(base_dir.to_owned(), sources, Some(&content.scripts), &plugins::REGISTRIES, options)
+        .map_err(|diagnostics| anyhow::anyhow!(diagnostics.render(false)))
+}
+
+/// The generations of a journal, built again as it comes to them.
+pub(crate) struct Timeline<'a> {
+    store: &'a Reader,
+    base_dir: PathBuf,
+    options: config::Options,
+    /// The latest that was built.
+    in_force: Option<Loaded>,
+}
+
+impl<'a> Timeline<'a> {
+    /// The generations that `store` keeps of the configuration in `base_dir`.
+    pub(crate) fn new(store: &'a Reader, base_dir: PathBuf) -> Self {
+        // Their secrets may be gone by now, and nothing here needs them.
+        let options =
+            config::Options { offline: true, ..config::Options::beside(&base_dir.join("railwatch.toml")) };
+        Self { store, base_dir, options, in_force: None }
+    }
+
+    /// The configuration that was built last.
+    pub(crate) fn config(&self) -> Option<&Config> {
+        self.in_force.as_ref().map(|loaded| &loaded.config)
+    }
+
+    /// Builds a generation, to be what an engine begins with; `None`, with a warning, if that cannot be done any more.
+    pub(crate) fn build(&mut self, number: u64) -> Option<Generation> {
+        let loaded = recorded(self.store, number, &self.base_dir, &self.options);
+        let built = loaded.and_then(|loaded| match build(&loaded, number, self.in_force.as_ref()) {
+            Ok(built) => Ok((loaded, built)),
+            Err((_, error)) => Err(anyhow::anyhow!(error.to_string())),
+        });
+        match built {
+            Ok((loaded, built)) => {
+                self.in_force = Some(loaded);
+                Some(built.generation)
+            }
+            Err(error) => {
+                tracing::warn!(number, %error, "a generation cannot be built again; the one before it stays");
+                None
+            }
+        }
+    }
+
+    /// Puts a generation in force at the position `seq` of the journal that names it.
+    pub(crate) fn pass(&mut self, number: u64, seq: Seq, engine: &mut Engine) {
+        if let Some(generation) = self.build(number)
+            && let Some(config) = self.config()
+        {
+            self.install(generation, config, seq, engine);
+        }
+    }
+
+    /// Installs a generation at the position `seq` of the journal, as the running railwatch did.
+    pub(crate) fn install(&self, generation: Generation, config: &Config, seq: Seq, engine: &mut Engine) {
+        let need = generation.rules.need();
+        if warm::is_needed(engine.need(), need) {
+            let reader = Store::open_read_only(self.store.path());
+            let warming = reader.map_err(anyhow::Error::from);
+            match warming
+                .and_then(|reader| Warming::begin(reader, directory(config), need, engine.now(), seq))
+            {
+                Ok(warming) => warming.hand_over(seq, engine),
+                Err(error) => tracing::warn!(%error, "windows of new rules fill up as payments come"),
+            }
+        }
+        drop(engine.install(generation));
+    }
+
+    /// Builds the configuration of the present, to be installed after the one that was built last.
+    pub(crate) fn present(&self, loaded: &Loaded, number: u64) -> Result<Built, (String, ConfigError)> {
+        build(loaded, number, self.in_force.as_ref())
+    }
+}
+
+/// True if two configurations know the same about agents, teams and sources' defaults.
+fn same_directory(a: &Config, b: &Config) -> bool {
+    let default = |config: &Config| -> Vec<_> {
+        let sources = config.sources.iter();
+        sources.map(|(name, source)| (name.clone(), source.common.agent.clone())).collect()
+    };
+    a.agents == b.agents
+        && a.teams == b.teams
+        && a.fleet == b.fleet
+        && a.timezone == b.timezone
+        && a.announcements == b.announcements
+        && default(a) == default(b)
 }
 
 fn settings(config: &Config) -> Settings {
@@ -96,7 +265,8 @@ fn inhibition(block: &config::Inhibition) -> Inhibition {
     Inhibition { by: block.by.clone(), matcher: block.matches.clone(), equal: equal.collect() }
 }
 
-fn directory(config: &Config) -> Directory {
+/// What a configuration knows about agents, teams and sources.
+pub(crate) fn directory(config: &Config) -> Directory {
     let mut directory = Directory::new(config.agents());
     for (team, profile) in config.teams() {
         directory.set_profile(Subject::Team(team), profile);

@@ -402,6 +402,9 @@ fn keep<T>(metrics: &Metrics, result: Result<T, StoreError>) -> Option<T> {
         .ok()
 }
 
+/// What the audit calls a firing of something that runs in shadow.
+pub(crate) const SHADOW: &str = "shadow";
+
 /// Turns a batch and what the engine caused by it into what the store writes: notices get the sinks that deliver them,
 /// and what people did gets its place in the audit.
 pub(crate) fn store_effects(
@@ -424,7 +427,8 @@ pub(crate) fn store_effects(
         | Record::Tasks { .. }
         | Record::Condition { .. } => None,
     });
-    let audit = actions.clone().map(|(at, by, action)| audit_entry(at, by, action)).collect();
+    let told = actions.clone().map(|(at, by, action)| audit_entry(at, by, action));
+    let audit = told.chain(effects.shadow.into_iter().map(shadow_entry)).collect();
     let labels = actions.filter_map(|(at, by, action)| match action {
         Action::Label { alert, verdict, note } => {
             let (alert, by, note) = (alert.clone(), by.clone(), note.clone());
@@ -433,6 +437,18 @@ pub(crate) fn store_effects(
         _ => None,
     });
     Effects { seq, alerts: effects.alerts, outbox, audit, labels: labels.collect() }
+}
+
+/// A firing of something that runs in shadow. What it is about is never in the same batch as what a person did, so that
+/// both keep their place.
+fn shadow_entry(firing: railwatch_engine::ShadowFiring) -> AuditEntry {
+    AuditEntry {
+        at: firing.at,
+        by: SmolStr::new(firing.rule.to_string()),
+        what: SmolStr::new_static(SHADOW),
+        subject: firing.subject.key().to_string(),
+        detail: serde_json::Value::String(firing.why),
+    }
 }
 
 fn audit_entry(at: Timestamp, by: &SmolStr, action: &Action) -> AuditEntry {

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -13,6 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use railwatch_engine::Effects;
 use railwatch_model::SmolStr;
+use railwatch_script::{Health, ScriptStatus};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct SourceLabel {
@@ -22,6 +25,11 @@ pub(crate) struct SourceLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct SinkLabel {
     sink: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DigestLabel {
+    digest: String,
 }
 
 /// One source's counters.
@@ -82,9 +90,15 @@ pub(crate) struct Metrics {
     pub(crate) checkpoints: Counter,
     pub(crate) store_healthy: Gauge,
     pub(crate) store_errors: Counter,
-    pub(crate) generation: Gauge,
+    generation: Gauge,
+    info: Family<DigestLabel, Gauge>,
+    pause: Gauge<f64, AtomicU64>,
     pub(crate) reloads_ok: Counter,
     pub(crate) reloads_failed: Counter,
+    /// 1 while the last attempt has failed.
+    pub(crate) reload_failing: Gauge,
+    scripts_quarantined: Gauge,
+    script_errors: Gauge,
 }
 
 impl Metrics {
@@ -140,11 +154,32 @@ impl Metrics {
             store_healthy: register(&mut registry, "store_healthy", "1 while the store can be written"),
             store_errors: register(&mut registry, "store_errors", "Failed store operations"),
             generation: register(&mut registry, "config_generation", "The configuration generation in force"),
+            info: register(&mut registry, "config_info", "The digest of the configuration in force"),
+            pause: register(
+                &mut registry,
+                "reload_pause_seconds",
+                "How long the engine stood still for the last reload",
+            ),
             reloads_ok: register(&mut registry, "reloads_ok", "Reloads that took effect"),
             reloads_failed: register(
                 &mut registry,
                 "reloads_failed",
                 "Reloads that changed nothing because of an error",
+            ),
+            reload_failing: register(
+                &mut registry,
+                "reload_failing",
+                "1 while the files cannot be put in force because the last reload failed",
+            ),
+            scripts_quarantined: register(
+                &mut registry,
+                "scripts_quarantined",
+                "Scripts in force that are not called any more because they kept failing",
+            ),
+            script_errors: register(
+                &mut registry,
+                "script_errors",
+                "Failed calls of the scripts in force, since each was loaded",
             ),
             registry,
         };
@@ -182,6 +217,27 @@ impl Metrics {
             unknown: counter(&self.unknown),
             seconds: self.sink_seconds.get_or_create(&label).clone(),
         }
+    }
+
+    /// A generation took its place.
+    pub(crate) fn installed(&self, number: u64, digest: &str, pause: Duration) {
+        self.began(number, digest);
+        self.pause.set(pause.as_secs_f64());
+    }
+
+    /// A generation is in force.
+    pub(crate) fn began(&self, number: u64, digest: &str) {
+        self.generation.set(i64::try_from(number).unwrap_or(i64::MAX));
+        self.info.clear();
+        self.info.get_or_create(&DigestLabel { digest: digest.to_owned() }).set(1);
+    }
+
+    /// How the scripts in force do.
+    pub(crate) fn scripts(&self, scripts: &[ScriptStatus]) {
+        let quarantined = scripts.iter().filter(|script| script.health == Health::Quarantined).count();
+        let errors = scripts.iter().map(|script| script.errors).sum::<u64>();
+        self.scripts_quarantined.set(i64::try_from(quarantined).unwrap_or(i64::MAX));
+        self.script_errors.set(i64::try_from(errors).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn count_effects(&self, effects: &Effects) {

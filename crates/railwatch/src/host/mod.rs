@@ -12,6 +12,7 @@ mod core;
 mod delivery;
 mod desk;
 mod edges;
+mod eval;
 mod generation;
 mod health;
 mod http;
@@ -26,6 +27,8 @@ mod reload;
 mod scripts;
 mod stamp;
 mod supervisor;
+mod warm;
+mod watch;
 mod web;
 
 use std::collections::BTreeMap;
@@ -42,20 +45,23 @@ use railwatch_plugin::clock::Clock;
 use railwatch_plugin::decode::Decoder;
 use railwatch_plugin::secret::Secrets;
 use railwatch_plugin::source::SourceStatus;
-use railwatch_script::StatusHandle;
+use railwatch_script::{ScriptStatus, StatusHandle};
 use railwatch_store::{Store, StoreOptions, WalKeeper};
 use railwatch_web::Site;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::core::{Command, Core, CoreHandle};
 pub(crate) use self::desk::{counts_json, label_json};
 use self::edges::Edges;
 pub(crate) use self::edges::send_test;
-pub(crate) use self::generation::{build_or_fail as build_generation, mutes_now};
+pub(crate) use self::generation::{
+    Content, Timeline, build_after, build_or_fail as build_generation, content, mutes_now,
+};
 use self::health::Health;
 use self::http::Mounts;
 use self::journal::Journal;
+pub(crate) use self::journal::SHADOW;
 use self::metrics::Metrics;
 pub(crate) use self::prices::Prices;
 use self::publish::Publisher;
@@ -93,9 +99,19 @@ pub struct HostOptions {
 /// How sources and sinks are, for the API.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Status {
-    pub(crate) sources: BTreeMap<SmolStr, watch::Receiver<SourceStatus>>,
+    pub(crate) sources: BTreeMap<SmolStr, tokio::sync::watch::Receiver<SourceStatus>>,
     pub(crate) sinks: Vec<SmolStr>,
+    /// Rules and scores.
     pub(crate) scripts: Vec<StatusHandle>,
+    /// Decoders.
+    pub(crate) decoders: Vec<StatusHandle>,
+}
+
+impl Status {
+    /// How every script in force does.
+    pub(crate) fn scripts(&self) -> Vec<ScriptStatus> {
+        self.scripts.iter().chain(&self.decoders).flat_map(StatusHandle::status).collect()
+    }
 }
 
 /// A running railwatch.
@@ -139,11 +155,10 @@ impl Host {
         let mut store = open_store(&store_path, &config)?;
 
         let number = store.generations(1)?.first().map_or(1, |last| last.number + 1);
-        let generation::Built { generation, scripts } = generation::build_or_fail(&loaded, number)?;
-        metrics.generation.set(i64::try_from(number).unwrap_or(i64::MAX));
+        metrics.began(number, &loaded.digest);
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).context("the system gives no random numbers")?;
-        let (engine, recovered) = recovery::recover(&mut store, secret, generation, &config, clock.now())?;
+        let (engine, recovered) = recovery::recover(&mut store, secret, &loaded, number, clock.now())?;
         tracing::info!(
             subjects = recovered.subjects,
             reapplied = recovered.reapplied,
@@ -156,7 +171,8 @@ impl Host {
         let (core, core_commands) = CoreHandle::new();
         let (intake, submissions) = mpsc::channel(config.limits.intake_deliveries as usize);
         let (inlets, outlets) = (CancellationToken::new(), CancellationToken::new());
-        let (status_sender, status) = watch::channel(Status { scripts, ..Status::default() });
+        let (status_sender, status) =
+            tokio::sync::watch::channel(Status { scripts: recovered.scripts.clone(), ..Status::default() });
         let prices = Arc::new(Prices::fixed(&config.prices, clock.now()));
         let mounts = Mounts::default();
         let health = Health::new(engine.conditions());
@@ -197,7 +213,7 @@ impl Host {
             store_path: Arc::from(store_path.clone()),
             clock: clock.clone(),
         };
-        let site = web::site(&config, store_path, recovered.applied, &actions, &inlets)?;
+        let site = web::site(&config, store_path.clone(), recovered.applied, &actions, &inlets)?;
         let (updates, published) = Site::channel();
         let threads = vec![
             spawn_view(site.clone(), published)?,
@@ -235,13 +251,19 @@ impl Host {
             "maintenance",
             maintain(journal.clone(), clock.clone(), config.store.retain.0, inlets.clone()),
         );
+        let (watched_sender, watched) = tokio::sync::watch::channel(watch::Watched::of(&loaded));
         if options.watch {
-            let paths = loaded.files.clone();
-            supervisor.spawn("watcher", reload::watch(paths, reload_sender.clone(), inlets.clone()));
+            let watching =
+                watch::watch(options.config_path.clone(), watched, reload_sender.clone(), inlets.clone());
+            supervisor.spawn("watcher", watching);
         }
         supervisor.spawn("prices", price_poll::run(prices.clone(), clock.clone(), inlets.clone()));
         let reloader = reload::Reloader {
             options,
+            store_path: store_path.clone(),
+            watched: watched_sender,
+            held_back: None,
+            need: recovered.need,
             core: core.clone(),
             journal: journal.clone(),
             prices,
@@ -293,7 +315,7 @@ impl Host {
 
     /// Reads the configuration again; the outcome is logged.
     pub async fn reload(&self, by: &str) {
-        let wish = Reload { by: SmolStr::new(by), done: None };
+        let wish = Reload { by: SmolStr::new(by), to: None, done: None };
         if self.reloads.send(wish).await.is_err() {
             tracing::debug!("too late to reload");
         }
@@ -322,7 +344,8 @@ impl Host {
 
 /// Compiles the Lua decoder at `path`, or fails with the diagnostic.
 pub(crate) fn lua_decoder(loaded: &Loaded, path: &std::path::Path) -> anyhow::Result<Arc<dyn Decoder>> {
-    scripts::decoder(&loaded.base_dir, "sources", path)
+    scripts::decoder(&loaded.scripts, "sources", path)
+        .map(|compiled| compiled.decoder)
         .map_err(|(_, error)| anyhow::anyhow!(error.to_string()))
 }
 

@@ -1,37 +1,44 @@
 //! Hot reload: a changed configuration is built in full, takes effect at one journal position, and only then replaces
 //! what it changes. Any error before that changes nothing.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use railwatch_model::{ConditionKind, Severity, SmolStr, Subject};
+use railwatch_model::{ConditionKind, Seq, Severity, SmolStr, Subject};
 use railwatch_plugin::config::ConfigError;
-use railwatch_store::{AuditEntry, Generation};
+use railwatch_plugin::history::HistoryNeed;
+use railwatch_script::ScriptStatus;
+use railwatch_store::{AuditEntry, Generation, Store};
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Loaded};
 use crate::host::HostOptions;
-use crate::host::core::{Command, CoreHandle};
+use crate::host::core::{Command, CoreHandle, Install};
 use crate::host::edges::{Edges, Plan};
-use crate::host::generation::{self, Built};
+use crate::host::generation::{self, Built, Content};
 use crate::host::journal::{Command as StoreCommand, Journal};
 use crate::host::metrics::Metrics;
 use crate::host::prices::Prices;
+use crate::host::warm::{self, Warming};
+use crate::host::watch::{DEBOUNCE, WATCHER, Watched};
 use crate::plugins::REGISTRIES;
 
-/// Editors write in several steps: files must be still for this long.
-const DEBOUNCE: Duration = Duration::from_millis(150);
+/// A set of files that is still changing is read again, this often.
+const ATTEMPTS_MAX: usize = 5;
+
+/// How often the scripts in force are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A wish to reload.
 #[derive(Debug)]
 pub(crate) struct Reload {
     /// Who wishes it.
     pub(crate) by: SmolStr,
+    /// The recorded generation to go back to; `None` reads the files.
+    pub(crate) to: Option<u64>,
     /// What came of it: a report, or the diagnostics.
     pub(crate) done: Option<oneshot::Sender<Result<serde_json::Value, String>>>,
 }
@@ -39,6 +46,13 @@ pub(crate) struct Reload {
 /// Owns what a generation consists of outside the engine.
 pub(crate) struct Reloader {
     pub(crate) options: HostOptions,
+    pub(crate) store_path: PathBuf,
+    /// Tells the watcher what to watch.
+    pub(crate) watched: watch::Sender<Watched>,
+    /// The digest of files that a rollback set aside: they take effect when they change or when somebody says so.
+    pub(crate) held_back: Option<String>,
+    /// How much history the rules in force need.
+    pub(crate) need: HistoryNeed,
     pub(crate) core: CoreHandle,
     pub(crate) journal: Journal,
     pub(crate) prices: Arc<Prices>,
@@ -66,9 +80,13 @@ impl Reloader {
                 biased;
                 () = self.cancel.cancelled() => return,
                 wish = wishes.recv() => wish,
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    self.look_at_scripts();
+                    continue;
+                }
             };
-            let Some(Reload { by, done }) = wish else { return };
-            let result = self.reload(&by).await;
+            let Some(Reload { by, to, done }) = wish else { return };
+            let result = self.reload(&by, to).await;
             match &result {
                 Ok(report) => tracing::info!(%by, %report, "reloaded"),
                 Err(diagnostics) => tracing::error!(%by, "reload failed, nothing changed\n{diagnostics}"),
@@ -80,8 +98,30 @@ impl Reloader {
         }
     }
 
-    async fn reload(&mut self, by: &str) -> Result<serde_json::Value, String> {
-        match self.attempt(by).await {
+    /// Tells people of scripts that are not called any more, and of their return.
+    fn look_at_scripts(&self) {
+        let scripts = self.edges.status.borrow().scripts();
+        let kind = ConditionKind::ScriptQuarantined;
+        let is_out = |script: &&ScriptStatus| script.health == railwatch_script::Health::Quarantined;
+        let name = |script: &ScriptStatus| format!("{}:{}", script.file, script.name);
+        let out: Vec<String> = scripts.iter().filter(is_out).map(name).collect();
+        self.edges.health.keep(kind, |_, about| out.iter().any(|name| name == about));
+        for script in scripts.iter().filter(is_out) {
+            let summary = format!(
+                "{} keeps failing and is not called any more; `railwatch scripts` says why, the next edit puts it back",
+                script.file
+            );
+            self.edges.health.hold(Subject::Railwatch, kind, &name(script), Severity::High, summary);
+        }
+    }
+
+    async fn reload(&mut self, by: &str, to: Option<u64>) -> Result<serde_json::Value, String> {
+        let outcome = match to {
+            Some(number) => self.roll_back(by, number).await,
+            None => self.reload_files(by).await,
+        };
+        self.metrics.reload_failing.set(i64::from(outcome.is_err()));
+        match outcome {
             Ok(report) => {
                 self.edges.health.over(Subject::Railwatch, ConditionKind::ReloadFailed, "");
                 self.metrics.reloads_ok.inc_by(u64::from(report["changed"] == true));
@@ -106,36 +146,111 @@ impl Reloader {
         }
     }
 
-    /// All that can fail comes first.
-    async fn attempt(&mut self, by: &str) -> Result<serde_json::Value, String> {
-        let loaded = load(&self.options)?;
-        if loaded.digest == self.running.digest {
-            return Ok(json!({ "generation": self.number, "changed": false }));
+    /// Puts the files in force. What is wrong for a moment only, because it is being written, is not told.
+    async fn reload_files(&mut self, by: &str) -> Result<serde_json::Value, String> {
+        let mut told = None;
+        for _ in 0..ATTEMPTS_MAX {
+            match self.attempt_files(by).await {
+                Ok(Some(report)) => return Ok(report),
+                Ok(None) => {}
+                Err(diagnostics) if told.as_ref() == Some(&diagnostics) => return Err(diagnostics),
+                Err(diagnostics) => told = Some(diagnostics),
+            }
+            tokio::time::sleep(DEBOUNCE).await;
         }
-        self.refuse_fixed_changes(&loaded)?;
+        Err(told
+            .unwrap_or_else(|| "the files never stopped changing; reload when they are complete".to_owned()))
+    }
+
+    /// All that can fail comes first. `None` if the files changed while they were being read.
+    async fn attempt_files(&mut self, by: &str) -> Result<Option<serde_json::Value>, String> {
+        let loaded = load(&self.options)?;
+        self.watched.send_replace(Watched::of(&loaded));
+        let is_held = by == WATCHER && self.held_back.as_ref() == Some(&loaded.digest);
+        let is_same = loaded.digest == self.running.digest && loaded.secrets == self.running.secrets;
+        if is_held || is_same {
+            return Ok(Some(json!({ "generation": self.number, "changed": false })));
+        }
+        let prepared = self.prepare(&loaded)?;
+        if !loaded.is_current(&self.options.config_path) {
+            return Ok(None);
+        }
+        self.held_back = None;
+        self.put_in_force(by, loaded, prepared).await.map(Some)
+    }
+
+    /// Puts a recorded generation in force again, under a new number. The files stay as they are.
+    async fn roll_back(&mut self, by: &str, number: u64) -> Result<serde_json::Value, String> {
+        let options = config_options(&self.options);
+        let loaded = Store::open_read_only(&self.store_path)
+            .map_err(anyhow::Error::from)
+            .and_then(|store| generation::recorded(&store, number, &self.running.base_dir, &options))
+            .map_err(|error| error.to_string())?;
+        let prepared = self.prepare(&loaded)?;
+        let files = load(&self.options).ok().map(|files| files.digest);
+        self.held_back = files.filter(|digest| *digest != loaded.digest);
+        let mut report = self.put_in_force(by, loaded, prepared).await?;
+        report["content_of"] = number.into();
+        Ok(report)
+    }
+
+    /// Builds everything that a configuration needs and is not running yet.
+    fn prepare(&self, loaded: &Loaded) -> Result<(Built, Plan), String> {
+        self.refuse_fixed_changes(loaded)?;
         let explain = |(section, error): (String, ConfigError)| {
             loaded.report(vec![loaded.diagnose(&section, &error)]).render(false)
         };
-        let number = self.number + 1;
-        let Built { generation, scripts } = generation::build(&loaded, number).map_err(explain)?;
-        let plan = self.edges.plan(&loaded).map_err(explain)?;
+        let built = generation::build(loaded, self.number + 1, Some(&self.running)).map_err(explain)?;
+        Ok((built, self.edges.plan(loaded).map_err(explain)?))
+    }
 
-        let config = Arc::new(loaded.config.clone());
+    async fn put_in_force(
+        &mut self,
+        by: &str,
+        loaded: Loaded,
+        (Built { generation, scripts }, plan): (Built, Plan),
+    ) -> Result<serde_json::Value, String> {
+        let summary = plan.summary();
+        let need = generation.rules.need();
+        let warming = self.warm(&loaded, need).await;
+        self.need = need;
+        let replaced = std::mem::replace(&mut self.running, loaded);
+        self.number += 1;
+        // Recorded first: the journal must not name a generation that nobody can build again.
+        self.record(by, &summary).await;
+        let config = Arc::new(self.running.config.clone());
         self.prices.set(&config.prices, self.options.clock.now());
         let (done, in_force) = oneshot::channel();
-        let install = Command::Install { generation: Box::new(generation), config, done };
-        if !self.core.send(install).await || in_force.await.is_err() {
-            return Err("railwatch is stopping".to_owned());
+        let install = Command::Install(Box::new(Install { generation, config, warming, done }));
+        let stopping = || "railwatch is stopping".to_owned();
+        if !self.core.send(install).await {
+            return Err(stopping());
         }
-        self.running = loaded;
-        self.number = number;
-        let summary = plan.summary();
-        self.record(by, &summary).await;
+        let retired = in_force.await.map_err(|_| stopping())?;
+        // Hundreds of thousands of agents take a while to free.
+        tokio::task::spawn_blocking(move || drop((retired, replaced)));
         self.edges.status.send_modify(|status| status.scripts = scripts);
         self.edges.carry_out(plan).await;
-        // A later recovery must not apply old records with new settings: save the state under the new ones.
         self.core.send(Command::Checkpoint { done: None }).await;
-        Ok(json!({ "generation": number, "changed": true, "edges": summary }))
+        Ok(json!({ "generation": self.number, "changed": true, "edges": summary }))
+    }
+
+    /// Fills windows that are longer than any before.
+    async fn warm(&self, loaded: &Loaded, need: HistoryNeed) -> Option<Warming> {
+        if !warm::is_needed(self.need, need) {
+            return None;
+        }
+        let (path, now) = (self.store_path.clone(), self.options.clock.now());
+        let directory = generation::directory(&loaded.config);
+        let read = move || Warming::begin(Store::open_read_only(&path)?, directory, need, now, Seq::MAX);
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(warming)) => Some(warming),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "windows of new rules fill up as payments come");
+                None
+            }
+            Err(_) => None,
+        }
     }
 
     /// Some keys are read once, at the start.
@@ -153,73 +268,24 @@ impl Reloader {
     }
 
     async fn record(&self, by: &str, outcome: &serde_json::Value) {
-        let files = self
-            .running
-            .sources_text()
-            .iter()
-            .map(|file| json!({ "path": file.path.display().to_string(), "text": file.text }));
+        let content = Content::of(&self.running).bounded();
         let generation = Generation {
             number: self.number,
             at: self.options.clock.now(),
             digest: SmolStr::new(&self.running.digest),
-            content: files.collect(),
+            content: serde_json::to_value(content).unwrap_or_default(),
             outcome: json!({ "by": by, "edges": outcome }),
         };
         self.journal.send(StoreCommand::Generation(generation)).await;
     }
 }
 
+fn config_options(options: &HostOptions) -> config::Options {
+    config::Options { secrets: options.secrets.clone(), clock: options.clock.clone(), offline: false }
+}
+
 /// Reads and checks the configuration.
 fn load(options: &HostOptions) -> Result<Loaded, String> {
-    let with =
-        config::Options { secrets: options.secrets.clone(), clock: options.clock.clone(), offline: false };
-    config::load_with(&options.config_path, &REGISTRIES, &with)
+    config::load_with(&options.config_path, &REGISTRIES, &config_options(options))
         .map_err(|diagnostics| diagnostics.render(false))
-}
-
-/// Wishes for a reload when a file changes. Folders are watched rather than files, because editors replace files.
-pub(crate) async fn watch(files: Vec<PathBuf>, wishes: mpsc::Sender<Reload>, cancel: CancellationToken) {
-    let (sender, mut changes) = mpsc::channel(1);
-    let mut folders: BTreeSet<PathBuf> =
-        files.iter().filter_map(|file| Some(file.parent()?.to_owned())).collect();
-    let beside = files.first().and_then(|file| file.parent()).map(|folder| folder.join("conf.d"));
-    folders.extend(beside.filter(|folder| folder.is_dir()));
-    let on_change = move |event: notify::Result<notify::Event>| {
-        let is_change = event
-            .is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| is_config(path)));
-        if is_change {
-            // A full channel already says that something changed.
-            sender.try_send(()).ok();
-        }
-    };
-    let watcher = RecommendedWatcher::new(on_change, notify::Config::default()).and_then(|mut watcher| {
-        folders.iter().try_for_each(|folder| {
-            let folder = if folder.as_os_str().is_empty() { std::path::Path::new(".") } else { folder };
-            watcher.watch(folder, RecursiveMode::NonRecursive)
-        })?;
-        Ok(watcher)
-    });
-    let _watcher = match watcher {
-        Ok(watcher) => watcher,
-        Err(error) => {
-            tracing::warn!(%error, "files cannot be watched; use `railwatch reload` or SIGHUP");
-            return;
-        }
-    };
-    loop {
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => return,
-            change = changes.recv() => if change.is_none() { return },
-        }
-        while let Ok(Some(())) = tokio::time::timeout(DEBOUNCE, changes.recv()).await {}
-        let wish = Reload { by: SmolStr::new_static("watcher"), done: None };
-        if wishes.send(wish).await.is_err() {
-            return;
-        }
-    }
-}
-
-fn is_config(path: &std::path::Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "toml" || extension == "lua")
 }

@@ -1,16 +1,16 @@
-//! The user's Lua: which files a configuration names, and what they compile to. Pure building: text in, compiled and
-//! tested scripts out, before anything running is touched.
+//! The user's Lua: what the scripts that a configuration names compile to. Pure building: texts in, compiled and tested
+//! scripts out, before anything running is touched.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use railwatch_plugin::config::ConfigError;
 use railwatch_plugin::decode::Decoder;
-use railwatch_plugin::rules::{NoRules, RuleSet};
+use railwatch_plugin::rules::RuleSet;
 use railwatch_plugin::score::Scorer;
-use railwatch_script::{Files, Limits, ScriptError, Scripts, StatusHandle, read_dir};
+use railwatch_script::{Files, Limits, LuaScore, ScriptError, Scripts, StatusHandle};
 
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, below, script_name};
 
 /// A configuration's rules and score.
 pub(crate) struct Compiled {
@@ -20,72 +20,57 @@ pub(crate) struct Compiled {
     pub(crate) status: Vec<StatusHandle>,
 }
 
+/// A rail's decoder, and how it does.
+#[derive(Debug, Clone)]
+pub(crate) struct CompiledDecoder {
+    pub(crate) decoder: Arc<dyn Decoder>,
+    pub(crate) status: StatusHandle,
+}
+
 type BuildError = (String, ConfigError);
 
 /// Compiles and tests everything that decides: rules and score.
 pub(crate) fn compile(loaded: &Loaded) -> Result<Compiled, BuildError> {
     let config: &Config = &loaded.config;
-    let mut status = Vec::new();
-    let rules: Box<dyn RuleSet> = if config.rules.paths.is_empty() {
-        Box::new(NoRules)
-    } else {
-        let scripts = load(&rule_files(&loaded.base_dir, &config.rules.paths)?, "rules")?;
-        status.push(scripts.status_handle());
-        Box::new(scripts.into_rule_set())
-    };
-    let scorer: Box<dyn Scorer> = match &config.score.script {
-        None => Box::new(railwatch_detectors::anomaly_score::Probability),
-        Some(path) => {
-            let (files, name) = one(&loaded.base_dir.join(path), "score")?;
-            let scripts = load(&files, "score")?;
-            status.push(scripts.status_handle());
-            let score = scripts.score(&name).ok_or_else(|| wrong("score", "script", path, "a score"))?;
-            Box::new(score)
+    let mut rule_files = Files::new();
+    for path in &config.rules.paths {
+        rule_files.extend(below(&loaded.scripts, path));
+    }
+    let rules = load(&rule_files, "rules", &Limits::default())?;
+    let mut status = vec![rules.status_handle()];
+    let mut rules = rules.into_rule_set();
+    let mut scorer: Box<dyn Scorer> = Box::new(railwatch_detectors::anomaly_score::Probability);
+    let named = [("script", &config.score.script), ("shadow", &config.score.shadow)];
+    for (key, path) in named.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?))) {
+        let (score, handle) = score(loaded, key, path)?;
+        status.push(handle);
+        // A formula that calls itself a shadow does not decide, whatever the key says.
+        if key == "shadow" || score.is_shadow() {
+            rules.shadow_score(score, config.score.review_threshold.0);
+        } else {
+            scorer = Box::new(score);
         }
-    };
-    Ok(Compiled { rules, scorer, status })
+    }
+    Ok(Compiled { rules: Box::new(rules), scorer, status })
+}
+
+fn score(loaded: &Loaded, key: &str, path: &Path) -> Result<(LuaScore, StatusHandle), BuildError> {
+    let scripts = load(&below(&loaded.scripts, path), "score", &Limits::default())?;
+    let score = scripts.score(&script_name(path)).ok_or_else(|| wrong("score", key, path, "a score"))?;
+    Ok((score, scripts.status_handle()))
 }
 
 /// Compiles and tests the decoder that a source names.
-pub(crate) fn decoder(base_dir: &Path, section: &str, path: &Path) -> Result<Arc<dyn Decoder>, BuildError> {
-    let (files, name) = one(&base_dir.join(path), section)?;
-    let scripts = load(&files, section)?;
-    scripts.decoder(&name).ok_or_else(|| wrong(section, "decode", path, "a rail"))
+pub(crate) fn decoder(all: &Files, section: &str, path: &Path) -> Result<CompiledDecoder, BuildError> {
+    let files = below(all, path);
+    let scripts = load(&files, section, &Limits::default().of_rails())?;
+    let decoder = scripts.decoder(&script_name(path));
+    let decoder = decoder.ok_or_else(|| wrong(section, "decode", path, "a rail"))?;
+    Ok(CompiledDecoder { decoder, status: scripts.status_handle() })
 }
 
-fn load(files: &Files, section: &str) -> Result<Scripts, BuildError> {
-    Scripts::load(files, &Limits::default()).map_err(|errors| (section.to_owned(), explain(&errors)))
-}
-
-/// The files that rules are in: named ones, and all of a named folder.
-fn rule_files(base_dir: &Path, paths: &[PathBuf]) -> Result<Files, BuildError> {
-    let mut all = Files::new();
-    for path in paths {
-        let full = base_dir.join(path);
-        let (files, prefix) = if full.is_dir() {
-            let files = read_dir(&full, &Limits::default())
-                .map_err(|error| ("rules".to_owned(), explain(&[error])))?;
-            (files, path.as_path())
-        } else {
-            (one(&full, "rules")?.0, path.parent().unwrap_or(Path::new("")))
-        };
-        all.extend(files.into_iter().map(|(name, text)| (prefix.join(name).display().to_string(), text)));
-    }
-    Ok(all)
-}
-
-/// One script with the fixtures beside it, and its name among them.
-fn one(path: &Path, section: &str) -> Result<(Files, String), BuildError> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut files =
-        read_dir(folder, &Limits::default()).map_err(|error| (section.to_owned(), explain(&[error])))?;
-    files.retain(|file, _| *file == name || !file.ends_with(".lua"));
-    if files.contains_key(&name) {
-        return Ok((files, name));
-    }
-    let error = ConfigError::new("", format!("script {} cannot be read", path.display()));
-    Err((section.to_owned(), error))
+fn load(files: &Files, section: &str, limits: &Limits) -> Result<Scripts, BuildError> {
+    Scripts::load(files, limits).map_err(|errors| (section.to_owned(), explain(&errors)))
 }
 
 fn explain(errors: &[ScriptError]) -> ConfigError {

@@ -8,6 +8,7 @@
 
 mod latency;
 mod load;
+mod scripts;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,6 +25,7 @@ use railwatch_plugin::source::SourceBuild;
 use serde_json::json;
 
 use crate::cli::{Failure, Out, run};
+use crate::config::Loaded;
 use crate::host::{Host, HostOptions, Prices, build_generation};
 use crate::plugins::SOURCES;
 
@@ -39,6 +41,9 @@ pub(crate) struct BenchArgs {
     /// The velocity detector's windows.
     #[arg(long, value_delimiter = ',', default_values_t = ["15m".to_owned(), "24h".to_owned()])]
     windows: Vec<String>,
+    /// Measure what the scripts of this folder cost instead: `score.lua`, and the first ten of its rules.
+    #[arg(long, value_name = "FOLDER")]
+    scripts: Option<PathBuf>,
     /// The founding monitor, to be run on the same file.
     #[arg(long, default_value = "tests/bench/founding_monitor.py")]
     baseline: PathBuf,
@@ -50,6 +55,9 @@ const FOUNDING_SECS: &str = "20";
 /// Measures.
 pub(crate) fn bench(args: &BenchArgs, out: &mut Out) -> Result<(), Failure> {
     run::start_logging("error", out.is_json())?;
+    if let Some(folder) = &args.scripts {
+        return scripts::bench(args, folder, out);
+    }
     let folder = tempfile::tempdir()?;
     let mut rows = Vec::new();
     let mut founding: Option<f64> = None;
@@ -168,13 +176,7 @@ fn json_tree(file: &Path) -> Result<f64, Failure> {
 /// an agent takes.
 fn in_one_thread(config: &Path, file: &Path) -> Result<(f64, f64, f64), Failure> {
     let loaded = run::load(config, true)?;
-    let source = loaded.config.sources.values().next();
-    let table = source.map(|source| source.table.clone()).unwrap_or_default();
-    let plugin = SOURCES.iter().find(|plugin| plugin.name == "file");
-    let plugin = plugin.ok_or_else(|| anyhow::anyhow!("there is no file source"))?;
-    let (secrets, base_dir) = (Arc::new(SystemSecrets::default()), loaded.base_dir.clone());
-    let with = SourceBuild { name: "load".into(), secrets, decoder: None, base_dir };
-    let decoder = (plugin.decoder)(&table, &with).map_err(anyhow::Error::from)?;
+    let decoder = load_decoder(&loaded)?;
     let text = std::fs::read(file)?;
     let clock = SystemClock;
 
@@ -199,6 +201,17 @@ fn in_one_thread(config: &Path, file: &Path) -> Result<(f64, f64, f64), Failure>
     let rate = per_second(n_decoded, started_at, clock.now());
     let bytes = resident_bytes().saturating_sub(before) as f64 / engine.subjects_len().max(1) as f64;
     Ok((decode, rate, bytes))
+}
+
+/// The decoder of the one source.
+fn load_decoder(loaded: &Loaded) -> Result<Arc<dyn Decoder>, Failure> {
+    let source = loaded.config.sources.values().next();
+    let table = source.map(|source| source.table.clone()).unwrap_or_default();
+    let plugin = SOURCES.iter().find(|plugin| plugin.name == "file");
+    let plugin = plugin.ok_or_else(|| anyhow::anyhow!("there is no file source"))?;
+    let (secrets, base_dir) = (Arc::new(SystemSecrets::default()), loaded.base_dir.clone());
+    let with = SourceBuild { name: "load".into(), secrets, decoder: None, base_dir };
+    Ok((plugin.decoder)(&table, &with).map_err(anyhow::Error::from)?)
 }
 
 /// Decodes a file in pieces of about a thousand lines.

@@ -6,6 +6,7 @@
 mod fleet;
 mod gate;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,10 @@ pub(crate) struct DemoArgs {
     /// When the agent runs away, in seconds after the start of the live part.
     #[arg(long, default_value_t = 6)]
     incident_after: u64,
+    /// Keep everything in this folder rather than in one that is deleted, and listen where `railwatch agents` and the
+    /// other verbs ask: edit its railwatch.toml, drop rules into its scripts/rules.
+    #[arg(long, value_name = "FOLDER")]
+    home: Option<PathBuf>,
     /// What to log: error, warn, info, debug.
     #[arg(long, default_value = "error", value_name = "FILTER")]
     log: String,
@@ -49,10 +54,12 @@ pub(crate) fn demo(args: &DemoArgs, out: &mut Out) -> Result<(), Failure> {
 
 async fn play(args: &DemoArgs, out: &mut Out) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let folder = tempfile::tempdir()?;
+    let passing = tempfile::tempdir()?;
+    let home = args.home.as_deref().unwrap_or(passing.path());
+    std::fs::create_dir_all(home.join("scripts/rules"))?;
     let gate = Gate::start(Fleet::new(clock.now())).await?;
-    let config_path = folder.path().join("railwatch.toml");
-    std::fs::write(&config_path, config(&gate.url))?;
+    let config_path = home.join("railwatch.toml");
+    std::fs::write(&config_path, config(&gate.url, args.home.is_some()))?;
     out.line(format!(
         "A fleet of {} agents pays through a gate at {}. railwatch reads two weeks of its history …",
         fleet::AGENTS.len(),
@@ -63,7 +70,7 @@ async fn play(args: &DemoArgs, out: &mut Out) -> Result<(), Failure> {
         config_path,
         clock: clock.clone(),
         secrets: Arc::new(SystemSecrets::default()),
-        watch: false,
+        watch: true,
     };
     let host = Host::start(loaded, options).await?;
     out.line(format!("Watch it live at http://{}/", host.address()))?;
@@ -162,16 +169,18 @@ async fn pause(span: Duration) {
 }
 
 /// What a user would write for this fleet.
-fn config(url: &str) -> String {
+fn config(url: &str, is_kept: bool) -> String {
     let agents = fleet::AGENTS.iter().map(|agent| {
         format!(
             "[[agents]]\nid = \"{}\"\nteam = \"{}\"\nbudget = \"{}\"\n",
             agent.name, agent.team, agent.budget
         )
     });
+    // A demo that nobody asks may run beside anything.
+    let listener = if is_kept { "" } else { "[http]\nlisten = \"127.0.0.1:0\"\n\n" };
     format!(
-        "[http]\nlisten = \"127.0.0.1:0\"\n\n[sources.gate]\nplugin = \"websocket\"\nurl = \"{url}\"\n\n\
-         [sinks.terminal]\nplugin = \"terminal\"\n\n{}",
+        "{listener}[sources.gate]\nplugin = \"websocket\"\nurl = \"{url}\"\n\n\
+         [sinks.terminal]\nplugin = \"terminal\"\n\n[rules]\npaths = [\"scripts/rules\"]\n\n{}",
         agents.collect::<Vec<_>>().join("\n")
     )
 }

@@ -109,7 +109,7 @@ fn files_in_conf_d_are_merged_in_name_order() {
     assert_eq!(ids, ["a", "b", "c"]);
     assert_eq!(loaded.config.store.path.to_str(), Some("a.db"));
     assert_eq!(loaded.config.store.retain.to_string(), "1d");
-    assert_eq!(loaded.files.len(), 3);
+    assert_eq!(loaded.sources_text().len(), 3);
 }
 
 #[test]
