@@ -19,6 +19,7 @@ mod poll;
 mod pressure;
 mod prices;
 mod rails;
+mod receivers;
 mod reload;
 mod tidy;
 mod totals;

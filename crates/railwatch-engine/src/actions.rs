@@ -104,7 +104,9 @@ impl Engine {
         before: Option<IncidentId>,
         after: Option<IncidentId>,
     ) {
-        self.refresh_inhibitor(slot);
+        if self.refresh_inhibitor(slot) {
+            self.wake_incidents();
+        }
         if before == after {
             return;
         }
@@ -128,11 +130,12 @@ impl Engine {
         self.wake_incidents();
     }
 
-    fn refresh_inhibitor(&mut self, slot: usize) {
+    /// Finds out anew what the open incident of a subject explains; true if that changed.
+    pub(crate) fn refresh_inhibitor(&mut self, slot: usize) -> bool {
         if self.settings.inhibitions.is_empty() && self.inhibitors.is_empty() {
-            return;
+            return false;
         }
-        let Some(row) = self.subjects.row(slot) else { return };
+        let Some(row) = self.subjects.row(slot) else { return false };
         let book = row.kept.book.as_ref().filter(|book| book.incident().is_some());
         let facts = book.map(|book| book.facts(row.whom()));
         let explains = |facts: &Facts| -> Vec<(usize, Facts)> {
@@ -147,9 +150,7 @@ impl Engine {
         } else {
             self.inhibitors.insert(subject, now.clone())
         };
-        if before.unwrap_or_default() != now {
-            self.wake_incidents();
-        }
+        before.unwrap_or_default() != now
     }
 
     /// Ends the silences of which this is true; what they hid is looked at with the next tick.

@@ -156,7 +156,11 @@ impl Engine {
         }
         let incident = state.kept.book.as_ref().and_then(|book| book.incident().cloned());
         let slot = self.insert(state.subject, state.kept);
-        self.index_incident(slot, None, incident);
+        // Nobody is woken: when this row wants to be looked at is part of what was saved.
+        self.refresh_inhibitor(slot);
+        if let Some(incident) = incident {
+            self.incidents.insert(incident, slot);
+        }
         let mut fresh = Vec::new();
         for column in &mut self.columns {
             let bytes = state.columns.iter().find(|(name, _)| name == column.name());

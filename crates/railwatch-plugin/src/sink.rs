@@ -20,6 +20,12 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     /// outcome is unknown is shown as "sent?".
     fn is_idempotent(&self) -> bool;
 
+    /// True if people read it one by one: when more notices wait than its rate limit lets through, one message may tell
+    /// several of them.
+    fn gathers(&self) -> bool {
+        false
+    }
+
     /// How often this sink wants a sign of life; such a sink tells nobody anything and is given no notices.
     fn beats_every(&self) -> Option<Duration> {
         None

@@ -405,6 +405,25 @@ impl Reader {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// How many entries of `sink` are due, up to `limit`.
+    pub fn n_due(&self, sink: &str, now: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM outbox
+                                   WHERE sink = ?1 AND state IN ('queued', 'retry') AND next_at <= ?2 LIMIT ?3)",
+        )?;
+        Ok(statement.query_row(params![sink, now.micros(), limit], |row| row.get(0))?)
+    }
+
+    /// The incidents that one message told, by the name that it gave itself.
+    pub fn gathered(&self, name: &str) -> Result<Vec<IncidentId>, StoreError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT DISTINCT incident FROM outbox
+             WHERE state = 'sent' AND json_extract(receipt, '$.gathered') = ?1 ORDER BY incident",
+        )?;
+        let rows = statement.query_map([name], |row| Ok(IncidentId(smol(row, 0)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     fn has_due(&self, sink: &str, now: Timestamp) -> Result<bool, StoreError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM outbox

@@ -67,6 +67,10 @@ impl Sink for Discord {
     fn is_idempotent(&self) -> bool {
         false
     }
+
+    fn gathers(&self) -> bool {
+        true
+    }
 }
 
 pub(crate) fn body(message: &Message) -> Value {

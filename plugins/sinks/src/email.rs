@@ -181,6 +181,10 @@ impl Sink for Email {
     fn is_idempotent(&self) -> bool {
         false
     }
+
+    fn gathers(&self) -> bool {
+        true
+    }
 }
 
 impl Email {

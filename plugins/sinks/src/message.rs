@@ -110,7 +110,7 @@ impl Message {
 
     /// The line about alerts that are not shown, if there are any.
     pub(crate) fn left_out(&self) -> Option<String> {
-        (self.parts_left_out > 0).then(|| format!("and {} more alerts in this incident", self.parts_left_out))
+        (self.parts_left_out > 0).then(|| format!("and {} more alerts", self.parts_left_out))
     }
 
     /// A mark that is read before any word: colour and shape say how much to hurry.

@@ -94,6 +94,10 @@ impl Sink for Ntfy {
     fn is_idempotent(&self) -> bool {
         false
     }
+
+    fn gathers(&self) -> bool {
+        true
+    }
 }
 
 /// The message without its topic. ntfy shows it as plain text.

@@ -55,6 +55,10 @@ impl Sink for Slack {
     fn is_idempotent(&self) -> bool {
         false
     }
+
+    fn gathers(&self) -> bool {
+        true
+    }
 }
 
 /// The message as `text` (the notification) and `blocks`; links in it are not unfolded.

@@ -122,6 +122,10 @@ impl Sink for SlackBot {
     fn is_idempotent(&self) -> bool {
         false
     }
+
+    fn gathers(&self) -> bool {
+        true
+    }
 }
 
 impl SlackBot {

@@ -55,6 +55,10 @@ impl Sink for Teams {
     fn is_idempotent(&self) -> bool {
         false
     }
+
+    fn gathers(&self) -> bool {
+        true
+    }
 }
 
 /// The message, with as many alerts as fit into Teams' limit.

@@ -123,6 +123,10 @@ impl Sink for Telegram {
     fn is_idempotent(&self) -> bool {
         false
     }
+
+    fn gathers(&self) -> bool {
+        true
+    }
 }
 
 impl Telegram {

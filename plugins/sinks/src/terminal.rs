@@ -109,6 +109,10 @@ impl Sink for Terminal {
     fn is_idempotent(&self) -> bool {
         false
     }
+
+    fn gathers(&self) -> bool {
+        true
+    }
 }
 
 /// The block: a title line, the sentence, a column of fields, each alert, advice, small print, an empty line.

@@ -1,10 +1,13 @@
 //! Laws: replay equals live, whatever the batches, checkpoints and repeats were.
 
 use proptest::prelude::*;
-use railwatch_model::{Status, Subject};
+use railwatch_model::{
+    Action, Condition, ConditionKind, Holding, Matcher, Severity, Silence, SilenceId, Status, Subject,
+};
 
 use super::*;
 use crate::SortBy;
+use crate::settings::{Escalation, Inhibition, Mute};
 
 const T0: i64 = 1_767_225_600;
 
@@ -15,11 +18,68 @@ struct Event {
     agent: u8,
     id: u8,
     status: u8,
+    act: u8,
+}
+
+/// An engine whose alerts are silenced, muted, inhibited, escalated and reminded of within minutes.
+fn engine() -> Engine {
+    let mut generation = generation(1, 100.0);
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    let matcher = |text: &str| serde_json::from_str::<Matcher>(text).unwrap();
+    let settings = &mut generation.settings;
+    settings.remind_every = minutes(25);
+    settings.reopen_within = minutes(15);
+    settings.escalations =
+        vec![Escalation { name: "late".into(), after: minutes(10), matcher: Matcher::default() }];
+    settings.mutes = vec![Mute {
+        name: "early".into(),
+        matcher: matcher(r#"{"agent":"a2"}"#),
+        days: [true; 7],
+        from: 20,
+        until: 40,
+        tz: chrono_tz::UTC,
+    }];
+    settings.inhibitions = vec![Inhibition {
+        by: matcher(r#"{"kind":"rail_blind"}"#),
+        matcher: matcher(r#"{"agent":"a1"}"#),
+        equal: Vec::new(),
+    }];
+    Engine::new([7; 16], generation)
+}
+
+/// What somebody does now, if anything.
+fn deed(act: u8, now: Timestamp, engine: &Engine) -> Option<Record> {
+    let incident = || engine.open_alerts().first().map(|alert| alert.incident.clone());
+    let silence = |until_resolved| {
+        Action::Silence(Silence {
+            id: SilenceId("s".into()),
+            matcher: serde_json::from_str(r#"{"agent":"a0"}"#).unwrap(),
+            by: "ana".into(),
+            reason: "r".into(),
+            from: now,
+            until: now.after(Duration::from_secs(900)),
+            until_resolved,
+        })
+    };
+    let holding = Holding { severity: Severity::High, summary: "blind".into() };
+    let (subject, kind) = (Subject::Source("gate".into()), ConditionKind::RailBlind);
+    let condition = |holding| Condition { subject, kind, about: "".into(), holding };
+    let action = match act {
+        0 => Action::Acknowledge { incident: incident()?, note: None },
+        1 => Action::Resolve { incident: incident()?, note: None },
+        2 => silence(false),
+        3 => silence(true),
+        4 => Action::Unsilence { silence: SilenceId("s".into()) },
+        5 => return Some(Record::Condition { now, condition: condition(Some(holding)) }),
+        6 => return Some(Record::Condition { now, condition: condition(None) }),
+        _ => return None,
+    };
+    Some(Record::Action { now, by: "ana".into(), action })
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let event = (0..90_i64, 0..400_i64, 0..3_u8, 0..60_u8, 0..8_u8)
-        .prop_map(|(gap, lag, agent, id, status)| Event { gap, lag, agent, id, status });
+    let event = (0..90_i64, 0..400_i64, 0..3_u8, 0..140_u8, 0..8_u8, 0..14_u8)
+        .prop_map(|(gap, lag, agent, id, status, act)| Event { gap, lag, agent, id, status, act });
     prop::collection::vec(event, 1..80)
 }
 
@@ -38,7 +98,8 @@ fn journal(events: &[Event], engine: &mut Engine, effects: &mut Effects) -> Vec<
         let now = Timestamp::from_secs(secs);
         let mut accepted = Accepted::default();
         engine.admit(now, [payment], &mut accepted);
-        for record in [accepted.into_record(now), Record::Tick { now }] {
+        let deed = deed(event.act, now, engine);
+        for record in [accepted.into_record(now)].into_iter().chain(deed).chain([Record::Tick { now }]) {
             engine.apply(1, &record, effects);
             records.push(record);
         }
@@ -118,7 +179,7 @@ proptest! {
                 prop_assert_eq!(accepted.payments.len(), payments.len());
                 twice.apply(1, &accepted.into_record(*now), &mut Effects::default());
             }
-            if let Record::Tick { .. } = record {
+            if let Record::Tick { .. } | Record::Action { .. } | Record::Condition { .. } = record {
                 twice.apply(1, record, &mut Effects::default());
             }
         }

@@ -34,8 +34,10 @@ fn life(change: impl FnOnce(&mut Settings), text: &str) -> Life {
         let (at, what) = step.split_once(' ').unwrap();
         life.step(at.parse().unwrap(), &what.split_whitespace().collect::<Vec<_>>());
     }
-    let expected: Vec<String> =
-        expected.iter().map(|line| line[1..].split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let expected: Vec<String> = expected
+        .iter()
+        .map(|line| line.trim_start_matches('>').split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
     assert_eq!(life.told, expected, "\n{:#?}", life.engine.open_alerts());
     life
 }

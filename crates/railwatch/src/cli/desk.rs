@@ -1,7 +1,7 @@
 //! Verbs for people who look after alerts: `silence`, `review`, `tune`, `notify` and `route`.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use railwatch_model::{AgentId, Alert, Facts, Matcher, Occasion, Severity, SmolStr, Subject, Timestamp};
@@ -15,8 +15,9 @@ use crate::cli::{EXIT_FAILURE, Failure, Out, tune};
 use crate::config::Loaded;
 use crate::host::{counts_json, mutes_now, send_test};
 
-/// How long a test message is waited for.
-const TEST_WAIT: Duration = Duration::from_secs(40);
+/// How often the outcome of a test message is asked for, and how many times.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+const ASKED_MAX: u32 = 400;
 /// Labels that a suggestion is made from: the latest ones.
 const LABELS_MAX: u32 = 5_000;
 
@@ -289,14 +290,13 @@ pub(crate) fn notify(config: &Path, verb: NotifyVerb, out: &mut Out) -> Result<(
     }
     let asked = Client::new(&loaded)?.post(&format!("/v1/sinks/{}/test", encode(&sink)), &json!({}))?;
     let notice = asked["notice"].as_str().unwrap_or_default().to_owned();
-    let started = Instant::now();
-    loop {
+    for asked in 0.. {
         let entries = reader(config)?.outbox(None, 1_000)?;
         let entry = entries.into_iter().find(|entry| entry.notice.0 == notice);
         let waits = entry.as_ref().is_none_or(|entry| {
             matches!(entry.state, OutboxState::Queued | OutboxState::Sending) && entry.last_error.is_none()
         });
-        if let Some(entry) = entry.filter(|_| !waits || started.elapsed() > TEST_WAIT) {
+        if let Some(entry) = entry.filter(|_| !waits || asked > ASKED_MAX) {
             let state = entry.state.as_str();
             out.document(&json!({
                 "sink": sink, "state": state, "receipt": entry.receipt, "error": entry.last_error,
@@ -306,8 +306,12 @@ pub(crate) fn notify(config: &Path, verb: NotifyVerb, out: &mut Out) -> Result<(
                 _ => Err(wrong(format!("{sink}: {state}: {}", entry.last_error.unwrap_or_default()))),
             };
         }
-        std::thread::sleep(Duration::from_millis(100));
+        if asked > ASKED_MAX {
+            break;
+        }
+        std::thread::sleep(ASK_EVERY);
     }
+    Err(wrong(format!("{sink}: the test message is not in the outbox")))
 }
 
 /// What `route` can do.

@@ -125,7 +125,8 @@ pub struct SinkCommon {
     /// The lowest severity that this sink is told about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_severity: Option<Severity>,
-    /// How many notices it is given at most, such as `"30/m"`; others wait.
+    /// How many messages it is given at most, such as `"30/m"`. What waits beyond is told together in one message where
+    /// people read it, and later elsewhere. `"20/m"` by default where people read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
 }

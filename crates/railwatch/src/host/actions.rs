@@ -115,21 +115,20 @@ impl Actions {
     /// Takes the incident of an alert.
     pub(crate) async fn acknowledge(&self, by: SmolStr, alert: &str, note: Option<SmolStr>) -> Done<Alert> {
         check_text("note", note.as_deref())?;
-        self.attend(by, alert, |incident| Action::Acknowledge { incident, note }).await
+        self.attend(by, alert, |incident| Action::Acknowledge { incident, note: note.clone() }).await
     }
 
     /// Closes the incident of an alert.
     pub(crate) async fn resolve(&self, by: SmolStr, alert: &str, note: Option<SmolStr>) -> Done<Alert> {
         check_text("note", note.as_deref())?;
-        self.attend(by, alert, |incident| Action::Resolve { incident, note }).await
+        self.attend(by, alert, |incident| Action::Resolve { incident, note: note.clone() }).await
     }
 
-    async fn attend(
-        &self,
-        by: SmolStr,
-        alert: &str,
-        action: impl FnOnce(IncidentId) -> Action,
-    ) -> Done<Alert> {
+    /// Does something with the incident of an alert, or with all incidents that one message told.
+    async fn attend(&self, by: SmolStr, alert: &str, action: impl Fn(IncidentId) -> Action) -> Done<Alert> {
+        if alert.starts_with("gathered-") {
+            return self.attend_all(by, alert, action).await;
+        }
         let found = self.alert(alert).await?;
         if found.state == AlertState::Resolved {
             return Err(Refusal::Conflict(format!("alert {alert} is resolved already")));
@@ -146,6 +145,28 @@ impl Actions {
         read: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Done<T> {
         Ok(self.journal.run(read).await.ok_or(Refusal::Stopping)??)
+    }
+
+    async fn attend_all(
+        &self,
+        by: SmolStr,
+        name: &str,
+        action: impl Fn(IncidentId) -> Action,
+    ) -> Done<Alert> {
+        let message = name.to_owned();
+        let incidents = self.read(move |store| store.gathered(&message)).await?;
+        let first = incidents.first().cloned();
+        let first = first.ok_or_else(|| Refusal::Missing(format!("no message is named {name}")))?;
+        for incident in incidents {
+            self.act(by.clone(), action(incident)).await?;
+        }
+        let filter = AlertFilter { incident: Some(first), ..AlertFilter::default() };
+        let alerts = self.read(move |store| store.alerts(&filter, 1)).await?;
+        alerts
+            .items
+            .into_iter()
+            .next()
+            .ok_or_else(|| Refusal::Missing(format!("{name} is forgotten already")))
     }
 
     /// Says what an alert was.
@@ -273,7 +294,9 @@ impl Actions {
     }
 
     async fn act(&self, by: SmolStr, action: Action) -> Done<()> {
-        if self.core.act(by, action).await { Ok(()) } else { Err(Refusal::Stopping) }
+        // The core has sent what follows from it to the store's thread, which is done with that when it answers.
+        let is_done = self.core.act(by, action).await && self.journal.run(|_| ()).await.is_some();
+        if is_done { Ok(()) } else { Err(Refusal::Stopping) }
     }
 }
 

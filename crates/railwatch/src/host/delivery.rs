@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use railwatch_model::{ConditionKind, Notice, Severity, SmolStr, Subject, Timestamp};
 use railwatch_plugin::clock::Clock;
-use railwatch_plugin::sink::{DeliveryError, Dispatch, Receipt, Sink};
-use railwatch_store::Claimed;
+use railwatch_plugin::sink::{DeliveryError, Dispatch, Sink};
 use tokio_util::sync::CancellationToken;
 
 use crate::host::core::CoreHandle;
+use crate::host::gather::{GATHERED_MAX, Parcel, gather};
 use crate::host::health::Health;
 use crate::host::journal::{Journal, Outcome};
 use crate::host::metrics::{Metrics, SinkCounters};
@@ -47,11 +48,21 @@ pub(crate) struct Delivery {
     pub(crate) cancel: CancellationToken,
 }
 
+/// How the next notices are told.
+enum Pace {
+    OneByOne,
+    Gather,
+    /// Nobody is told anything for this long: the rate limit is used up.
+    Wait(Duration),
+}
+
 impl Delivery {
     /// Delivers until cancelled: the attempt in hand is finished and recorded first, others are put back.
     pub(crate) async fn run(mut self) {
         let counters = self.metrics.sink(&self.name);
         let mut breaker = Breaker::default();
+        // A lone alarm must not wait for a count of what else there is.
+        let mut is_burst = false;
         loop {
             if self.cancel.is_cancelled() {
                 return;
@@ -61,7 +72,18 @@ impl Delivery {
                 self.sleep(wait).await;
                 continue;
             }
-            let limit = if self.sink.is_idempotent() && !breaker.is_wary() { CLAIM_MAX } else { 1 };
+            let pace = self.gathers_now(is_burst).await;
+            if let Pace::Wait(wait) = pace {
+                self.sleep(wait).await;
+                continue;
+            }
+            let limit = match pace {
+                Pace::Gather => GATHERED_MAX,
+                Pace::OneByOne | Pace::Wait(_) if self.sink.is_idempotent() && !breaker.is_wary() => {
+                    CLAIM_MAX
+                }
+                Pace::OneByOne | Pace::Wait(_) => 1,
+            };
             let Some(mut claim) = self.journal.claim(self.name.clone(), limit).await else { return };
             let claimed = tokio::select! {
                 biased;
@@ -70,23 +92,47 @@ impl Delivery {
                 () = self.until_due() => Some(claim.withdraw()),
             };
             let Some(claimed) = claimed else { return };
-            self.round(claimed, &mut breaker, &counters).await;
+            is_burst = !claimed.is_empty();
+            let parcels = match pace {
+                Pace::Gather => gather(claimed),
+                Pace::OneByOne | Pace::Wait(_) => claimed.into_iter().map(Parcel::single).collect(),
+            };
+            self.round(parcels, &mut breaker, &counters).await;
+        }
+    }
+
+    /// Whether more waits than people can read one by one.
+    async fn gathers_now(&mut self, is_burst: bool) -> Pace {
+        let Some(bucket) = self.bucket.as_mut().filter(|_| self.sink.gathers()) else {
+            return Pace::OneByOne;
+        };
+        let now = self.clock.now();
+        let (available, wait) = (bucket.available(now), bucket.wait(now));
+        if available > 0 && !is_burst {
+            return Pace::OneByOne;
+        }
+        let name = self.name.clone();
+        let due = self.journal.run(move |store| store.n_due(&name, now, GATHERED_MAX)).await;
+        match due {
+            Some(Ok(due)) if due > 0 && available == 0 => Pace::Wait(wait),
+            Some(Ok(due)) if due > available => Pace::Gather,
+            _ => Pace::OneByOne,
         }
     }
 
     /// Attempts what was claimed. What is not attempted, because the peer fails or railwatch stops, is put back.
-    async fn round(&mut self, claimed: Vec<Claimed>, breaker: &mut Breaker, counters: &SinkCounters) {
-        let mut claimed = claimed.into_iter();
-        while let Some(next) = claimed.next() {
+    async fn round(&mut self, parcels: Vec<Parcel>, breaker: &mut Breaker, counters: &SinkCounters) {
+        let mut parcels = parcels.into_iter();
+        while let Some(next) = parcels.next() {
             if self.throttle().await {
                 let failed = !self.attempt(next, breaker, counters).await;
                 if !failed && !self.cancel.is_cancelled() {
                     continue;
                 }
-                self.journal.unclaim(claimed.map(|claimed| claimed.id).collect()).await;
+                self.journal.unclaim(parcels.flat_map(|parcel| parcel.ids).collect()).await;
             } else {
-                let back = std::iter::once(next).chain(claimed);
-                self.journal.unclaim(back.map(|claimed| claimed.id).collect()).await;
+                let back = std::iter::once(next).chain(parcels);
+                self.journal.unclaim(back.flat_map(|parcel| parcel.ids).collect()).await;
             }
             return;
         }
@@ -126,12 +172,17 @@ impl Delivery {
     }
 
     /// Makes one attempt and records how it ended; false if the sink did not take the notice.
-    async fn attempt(&self, claimed: Claimed, breaker: &mut Breaker, counters: &SinkCounters) -> bool {
-        let Claimed { id, mut notice, attempt, in_doubt, earlier } = claimed;
-        let earlier: Option<Receipt> = earlier.and_then(|receipt| serde_json::from_str(&receipt).ok());
-        notice.link = self.link.as_ref().map(|base| format!("{base}/incidents/{}", notice.incident));
-        notice.may_repeat = in_doubt;
-        let dispatch = Dispatch { notice: &notice, earlier: earlier.as_ref() };
+    async fn attempt(&self, mut parcel: Parcel, breaker: &mut Breaker, counters: &SinkCounters) -> bool {
+        let (attempt, in_doubt) = (parcel.attempt, parcel.in_doubt);
+        let page = if parcel.ids.len() == 1 {
+            format!("incidents/{}", parcel.notice.incident)
+        } else {
+            "alerts".to_owned()
+        };
+        parcel.notice.link = self.link.as_ref().map(|base| format!("{base}/{page}"));
+        parcel.notice.may_repeat = in_doubt;
+        let notice = &parcel.notice;
+        let dispatch = Dispatch { notice, earlier: parcel.earlier.as_ref() };
         let result = tokio::time::timeout(ATTEMPT_MAX, self.sink.deliver(dispatch)).await;
         let result = result.unwrap_or_else(|_| {
             Err(DeliveryError::Unanswered(format!("no answer within {} s", ATTEMPT_MAX.as_secs())))
@@ -139,21 +190,22 @@ impl Delivery {
         let now = self.clock.now();
         let (outcome, error) = match result {
             Ok(receipt) => {
-                counters.sent.inc();
+                counters.messages.inc();
+                counters.sent.inc_by(parcel.ids.len() as u64);
                 counters.seconds.observe(now.since(notice.at).as_secs_f64());
-                let receipt = serde_json::to_string(&receipt).unwrap_or_default();
-                (Outcome::Sent { receipt }, None)
+                (Outcome::Sent { receipt: parcel.keep(&receipt) }, None)
             }
             Err(error) => {
                 let said = error.to_string();
-                (self.failed(now, &notice, attempt, in_doubt, error, counters), Some(said))
+                (self.failed(now, notice, attempt, in_doubt, error, counters), Some(said))
             }
         };
         let gave_up = matches!(outcome, Outcome::Dead { .. });
-        self.journal.settle(id, outcome, now).await;
+        let settled = parcel.ids.iter().map(|id| self.journal.settle(*id, outcome.clone(), now));
+        join_all(settled).await;
         let Some(error) = error else {
             breaker.success();
-            self.health.over(Subject::Railwatch, ConditionKind::SinkFailing, &self.name);
+            self.health.over(&Subject::Railwatch, ConditionKind::SinkFailing, &self.name);
             return true;
         };
         if breaker.failure(now) || gave_up {

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Loaded, SecretMark, SinkConfig, SourceConfig, below, entry_path};
+use crate::config::{Loaded, RateLimit, SecretMark, SinkConfig, SourceConfig, below, entry_path};
 use crate::host::Status;
 use crate::host::actions::test_notice;
 use crate::host::core::CoreHandle;
@@ -40,6 +40,9 @@ const RESTART_FIRST: Duration = Duration::from_millis(250);
 const RESTART_MAX: Duration = Duration::from_secs(30);
 /// A source that ran this long starts with the first pause again.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
+
+/// More messages than this nobody reads: what waits beyond is told together.
+const READABLE: RateLimit = RateLimit { n: 20, per: Duration::from_secs(60) };
 
 /// Everything that runs at the edges, and what it takes to run more.
 #[derive(Debug)]
@@ -216,7 +219,8 @@ impl Edges {
             return;
         }
         let cancel = self.outlets.child_token();
-        let bucket = origin.config.common.rate_limit.map(|limit| Bucket::new(limit, self.clock.now()));
+        let limit = origin.config.common.rate_limit.or(sink.gathers().then_some(READABLE));
+        let bucket = limit.map(|limit| Bucket::new(limit, self.clock.now()));
         let delivery = Delivery {
             name: name.clone(),
             sink,
@@ -341,7 +345,7 @@ struct SupervisedSource {
 impl SupervisedSource {
     async fn run(self, mut source: Box<dyn Source>) {
         // A failed source runs anew only when its configuration has changed.
-        self.health.over(Subject::Source(self.name.clone()), ConditionKind::RailBlind, "");
+        self.health.over(&Subject::Source(self.name.clone()), ConditionKind::RailBlind, "");
         let mut pause = RESTART_FIRST;
         loop {
             let started_at = self.clock.now();

@@ -68,8 +68,8 @@ impl Health {
     }
 
     /// Something does not hold, or no longer.
-    pub(crate) fn over(&self, subject: Subject, kind: ConditionKind, about: &str) {
-        self.end(|key| *key == (subject.clone(), kind, SmolStr::new(about)));
+    pub(crate) fn over(&self, subject: &Subject, kind: ConditionKind, about: &str) {
+        self.end(|key| key.0 == *subject && key.1 == kind && key.2 == about);
     }
 
     /// Ends the conditions of one kind about things that are gone.
@@ -132,7 +132,7 @@ mod tests {
         let health = Health::new(Vec::new());
         let source = || Subject::Source("gate".into());
         let fails = |why: &str| health.hold(source(), ConditionKind::RailBlind, "", Severity::High, why);
-        health.over(source(), ConditionKind::RailBlind, "");
+        health.over(&source(), ConditionKind::RailBlind, "");
         assert_eq!(news(&health), Vec::<String>::new());
         fails("refused");
         fails("refused");
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(news(&health), Vec::<String>::new());
         fails("timeout");
         assert_eq!(news(&health), ["source:gate rail_blind : timeout"]);
-        health.over(source(), ConditionKind::RailBlind, "");
+        health.over(&source(), ConditionKind::RailBlind, "");
         assert_eq!(news(&health), ["source:gate rail_blind : over"]);
     }
 
@@ -156,7 +156,7 @@ mod tests {
         let health = Health::new(vec![held("slack"), held("mail")]);
         health.keep(ConditionKind::SinkFailing, |_, about| about != "mail");
         assert_eq!(news(&health), ["railwatch sink_failing mail: over"]);
-        health.over(Subject::Railwatch, ConditionKind::SinkFailing, "slack");
+        health.over(&Subject::Railwatch, ConditionKind::SinkFailing, "slack");
         assert_eq!(news(&health), ["railwatch sink_failing slack: over"]);
     }
 }

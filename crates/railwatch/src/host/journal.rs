@@ -179,7 +179,7 @@ impl Journal {
 }
 
 /// How an attempt ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Outcome {
     /// The sink has it.
     Sent { receipt: String },

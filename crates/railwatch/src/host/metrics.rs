@@ -47,6 +47,7 @@ pub(crate) struct SourceCounters {
 /// One sink's counters.
 #[derive(Debug, Clone)]
 pub(crate) struct SinkCounters {
+    pub(crate) messages: Counter,
     pub(crate) sent: Counter,
     pub(crate) retried: Counter,
     pub(crate) dead: Counter,
@@ -69,6 +70,7 @@ pub(crate) struct Metrics {
     filtered: BySource,
     rejected: BySource,
     restarts: BySource,
+    messages: BySink,
     sent: BySink,
     retried: BySink,
     dead: BySink,
@@ -90,6 +92,7 @@ pub(crate) struct Metrics {
     pub(crate) checkpoints: Counter,
     pub(crate) store_healthy: Gauge,
     pub(crate) store_errors: Counter,
+    pub(crate) store_free_bytes: Gauge,
     generation: Gauge,
     info: Family<DigestLabel, Gauge>,
     pause: Gauge<f64, AtomicU64>,
@@ -116,6 +119,11 @@ impl Metrics {
             ),
             rejected: register(&mut registry, "payments_rejected", "Parts that were not understood"),
             restarts: register(&mut registry, "source_restarts", "Times that a source was started again"),
+            messages: register(
+                &mut registry,
+                "messages_sent",
+                "Messages that a sink has taken; each tells one or more notices",
+            ),
             sent: register(&mut registry, "notices_sent", "Notices that a sink has taken"),
             retried: register(&mut registry, "notices_retried", "Attempts that will be repeated"),
             dead: register(&mut registry, "notices_dead", "Notices that were given up"),
@@ -153,6 +161,11 @@ impl Metrics {
             checkpoints: register(&mut registry, "checkpoints", "Completed checkpoints"),
             store_healthy: register(&mut registry, "store_healthy", "1 while the store can be written"),
             store_errors: register(&mut registry, "store_errors", "Failed store operations"),
+            store_free_bytes: register(
+                &mut registry,
+                "store_free_bytes",
+                "Bytes left on the disk of the store",
+            ),
             generation: register(&mut registry, "config_generation", "The configuration generation in force"),
             info: register(&mut registry, "config_info", "The digest of the configuration in force"),
             pause: register(
@@ -211,6 +224,7 @@ impl Metrics {
         let label = SinkLabel { sink: name.to_owned() };
         let counter = |family: &BySink| family.get_or_create(&label).clone();
         SinkCounters {
+            messages: counter(&self.messages),
             sent: counter(&self.sent),
             retried: counter(&self.retried),
             dead: counter(&self.dead),

@@ -11,8 +11,10 @@ mod connections;
 mod core;
 mod delivery;
 mod desk;
+mod disk;
 mod edges;
 mod eval;
+mod gather;
 mod generation;
 mod health;
 mod http;
@@ -177,7 +179,7 @@ impl Host {
         let mounts = Mounts::default();
         let health = Health::new(engine.conditions());
         // The configuration that is being started with is in force.
-        health.over(Subject::Railwatch, ConditionKind::ReloadFailed, "");
+        health.over(&Subject::Railwatch, ConditionKind::ReloadFailed, "");
         let edges = Edges {
             supervisor: supervisor.clone(),
             core: core.clone(),
@@ -246,6 +248,8 @@ impl Host {
         let app = railwatch_web::router(&site, described, others);
         supervisor.spawn("http", http::serve(listener, app, mounts, inlets.clone()));
         supervisor.spawn("self-alerts", health.clone().run(core.clone(), inlets.clone()));
+        supervisor
+            .spawn("disk", disk::watch(store_path.clone(), health.clone(), metrics.clone(), inlets.clone()));
         supervisor.spawn("ticker", tick(core.clone(), inlets.clone()));
         supervisor.spawn(
             "maintenance",

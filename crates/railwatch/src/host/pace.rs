@@ -58,14 +58,33 @@ impl Bucket {
         Self { limit, tokens: f64::from(limit.n), at: now }
     }
 
-    /// Takes a token, or says how long to wait for the next.
-    pub(crate) fn take(&mut self, now: Timestamp) -> Result<(), Duration> {
+    /// How many notices may go now.
+    pub(crate) fn available(&mut self, now: Timestamp) -> u32 {
+        self.refill(now);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between zero and a u32")]
+        let whole = self.tokens.floor() as u32;
+        whole
+    }
+
+    fn refill(&mut self, now: Timestamp) -> f64 {
         let n = f64::from(self.limit.n);
         let per_second = n / self.limit.per.as_secs_f64();
         self.tokens = (self.tokens + now.since(self.at).as_secs_f64() * per_second).min(n);
         self.at = self.at.max(now);
-        if self.tokens < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - self.tokens) / per_second));
+        per_second
+    }
+
+    /// How long to wait for the next token.
+    pub(crate) fn wait(&mut self, now: Timestamp) -> Duration {
+        let per_second = self.refill(now);
+        Duration::from_secs_f64((1.0 - self.tokens).max(0.0) / per_second)
+    }
+
+    /// Takes a token, or says how long to wait for the next.
+    pub(crate) fn take(&mut self, now: Timestamp) -> Result<(), Duration> {
+        let wait = self.wait(now);
+        if !wait.is_zero() {
+            return Err(wait);
         }
         self.tokens -= 1.0;
         Ok(())

@@ -123,7 +123,7 @@ impl Reloader {
         self.metrics.reload_failing.set(i64::from(outcome.is_err()));
         match outcome {
             Ok(report) => {
-                self.edges.health.over(Subject::Railwatch, ConditionKind::ReloadFailed, "");
+                self.edges.health.over(&Subject::Railwatch, ConditionKind::ReloadFailed, "");
                 self.metrics.reloads_ok.inc_by(u64::from(report["changed"] == true));
                 Ok(report)
             }

@@ -1,0 +1,56 @@
+//! A peer that is a Python program in `it/peers`: it says JSON lines, and ends when its input ends.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+
+use crate::daemon::repo_root;
+use crate::gate::python;
+
+/// The running program. It ends when dropped.
+#[derive(Debug)]
+pub struct Python {
+    child: Child,
+    said: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Python {
+    /// Starts `it/peers/<script>` with these arguments.
+    pub fn start(script: &str, args: &[&str]) -> Self {
+        let mut child = Command::new(python())
+            .arg(repo_root().join("tests/it/peers").join(script))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let (lines, hearing) = (BufReader::new(child.stdout.take().unwrap()).lines(), said.clone());
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let value = serde_json::from_str(&line).unwrap_or_default();
+                hearing.lock().unwrap_or_else(PoisonError::into_inner).push(value);
+            }
+        });
+        Self { child, said }
+    }
+
+    /// Everything that it said so far.
+    pub fn said(&self) -> Vec<Value> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says a line to it.
+    pub fn say(&mut self, value: &Value) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{value}").unwrap();
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
