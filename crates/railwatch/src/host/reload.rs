@@ -88,6 +88,9 @@ impl Reloader {
             let Some(Reload { by, to, done }) = wish else { return };
             let result = self.reload(&by, to).await;
             match &result {
+                Ok(report) if by == WATCHER && report["changed"] == false => {
+                    tracing::debug!("files were written and say the same");
+                }
                 Ok(report) => tracing::info!(%by, %report, "reloaded"),
                 Err(diagnostics) => tracing::error!(%by, "reload failed, nothing changed\n{diagnostics}"),
             }

@@ -65,6 +65,7 @@ pub(crate) async fn watch(
     cancel: CancellationToken,
 ) {
     let (sender, mut changes) = mpsc::channel(1);
+    let unseen = sender.clone();
     let on_change = move |event: notify::Result<notify::Event>| {
         let is_change = event.is_ok_and(|event| {
             !event.kind.is_access() && event.paths.iter().any(|path| matters(path, &config_path))
@@ -89,6 +90,8 @@ pub(crate) async fn watch(
             drop(watcher.unwatch(&here(folder)));
         }
         for folder in wanted.0.difference(&current.0) {
+            // What changed after it was read and before it is watched, nobody has seen.
+            unseen.try_send(()).ok();
             if let Err(error) = watcher.watch(&here(folder), RecursiveMode::NonRecursive) {
                 let folder = folder.display();
                 tracing::warn!(%error, %folder, "a folder cannot be watched; use `railwatch reload` or SIGHUP");
