@@ -174,7 +174,7 @@ fn an_edited_decoder_is_taken_and_a_failing_script_is_seen() {
     (2..40).for_each(|id| assert_eq!(post(id), 200));
     daemon.wait_applied(39);
     let agents = home.run(&["agents", "--json"]).documents();
-    assert_eq!(agents[0]["totals"]["committed"], "48.00", "{agents:?}");
+    assert_eq!(agents[0]["spent_usd"], "48.00", "{agents:?}");
     let scripts = home.run(&["scripts", "--json"]).documents();
     let find = |name: &str| scripts.iter().find(|script| script["name"] == name).unwrap();
     assert_eq!((&find("acme")["health"], &find("acme")["calls"]), (&json!("ok"), &json!(38)));

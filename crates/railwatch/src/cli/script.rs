@@ -141,7 +141,7 @@ fn eprint_prompt(agent: &str) {
 
 fn most_anomalous(client: &Client) -> Result<String, Failure> {
     let agents = client.get("/v1/agents?limit=1")?;
-    let name = agents.pointer("/0/name").and_then(serde_json::Value::as_str);
+    let name = agents.pointer("/items/0/agent").and_then(serde_json::Value::as_str);
     name.map(str::to_owned).ok_or_else(|| Failure {
         code: EXIT_FAILURE,
         message: "no agent has paid yet; there is nothing to look at".to_owned(),
