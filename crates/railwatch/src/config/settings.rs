@@ -222,9 +222,6 @@ pub struct Limits {
     /// Undecodable messages that are kept for `railwatch rejects`.
     #[schemars(range(min = 0, max = 10_000_000))]
     pub reject_rows: u32,
-    /// Bytes of one webhook body.
-    #[schemars(range(min = 1024, max = 268_435_456))]
-    pub body_bytes: u32,
     /// Bytes of the database file; without, the disk decides. When there is no room, payments wait, rails are told to
     /// try again, and `/readyz` says why.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -494,7 +491,6 @@ impl Default for Limits {
             agents: 400_000,
             dedup_keys: 50_000_000,
             reject_rows: 100_000,
-            body_bytes: 1_048_576,
             store_bytes: None,
             batch_payments: 4096,
             intake_deliveries: 1024,
