@@ -197,7 +197,8 @@ fn a_failed_reload_is_an_alert_until_the_mistake_is_mended() {
     let daemon = home.start();
     let secret = home.path("slack.url");
     home.configure(&config(&secret, "[alerts]\nvolume = \"loud\"\n"));
-    let reload = || daemon.post("/v1/reload", &[("x-railwatch-by", "ana")], b"").unwrap().status;
+    let headers = [("x-railwatch-by", "ana"), ("content-type", "application/json")];
+    let reload = || daemon.post("/v1/reload", &headers, b"{}").unwrap().status;
     assert_eq!(reload(), 422);
     hear(&slack, "generation 1 stays in force");
     home.configure(&config(&secret, "[alerts]\nmin_severity = \"low\"\n"));

@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use railwatch_model::SmolStr;
 use railwatch_plugin::source::SourceStatus;
 use railwatch_script::ScriptStatus;
-use railwatch_web::{Answer, Ask, Endpoints, Named, Problem, get, post};
+use railwatch_web::{Answer, Ask, Endpoints, Named, Problem, Told, get, post};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -201,7 +201,7 @@ impl Default for ReloadRequest {
 async fn reload(
     State(api): State<Api>,
     headers: HeaderMap,
-    Json(request): Json<ReloadRequest>,
+    Told(request): Told<ReloadRequest>,
 ) -> JsonAnswer<Value> {
     let by = actor(&headers)?;
     let (done, result) = tokio::sync::oneshot::channel();

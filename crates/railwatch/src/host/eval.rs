@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use railwatch_model::{AgentId, Subject};
-use railwatch_web::Problem;
+use railwatch_web::{Problem, Told};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -25,7 +25,7 @@ pub(crate) struct Question {
 /// Answers with the value as text.
 pub(crate) async fn evaluate(
     State(api): State<Api>,
-    Json(question): Json<Question>,
+    Told(question): Told<Question>,
 ) -> JsonAnswer<serde_json::Value> {
     let Question { agent, expression } = question;
     let Some(id) = AgentId::new(agent.as_str()) else {
