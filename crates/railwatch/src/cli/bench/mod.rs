@@ -105,7 +105,7 @@ pub(crate) fn bench(args: &BenchArgs, out: &mut Out) -> Result<(), Failure> {
         &[
             row("gate's socket \u{2192} railwatch (durable) \u{2192} Slack's socket", measured.notice_ms),
             row("a POST to the same Slack, without railwatch", measured.post_ms),
-            row("a sync of one page to the same disk; an alarm takes three", measured.sync_ms),
+            row("a sync of one page to the same disk; an alarm takes two", measured.sync_ms),
         ],
     )
 }
