@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 
-use railwatch_tests::{Daemon, Home, now, target_dir, until};
+use railwatch_tests::{Daemon, Home, now, peer_file, until};
 use serde_json::{Value, json};
 
 /// A source whose file the test writes.
@@ -258,8 +258,7 @@ fn the_description_is_what_the_server_does() {
     home.write("ledger.jsonl", (0..5).map(|n| payment(n, &format!("agent-{n}"))).collect::<String>());
     let daemon = home.start();
     wait_agents(&daemon, 5);
-    let program = target_dir().join("test-peers/schemathesis/bin/schemathesis");
-    let outcome = Command::new(program)
+    let outcome = Command::new(peer_file("schemathesis/bin/schemathesis"))
         .args(["run", &format!("http://{}/openapi.json", home.address())])
         .args(["--max-examples", "20", "--seed", "7", "--phases", "examples,coverage,fuzzing"])
         // Streams do not end. How strict the server is beyond its description is its own business: what counts is that

@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::daemon::{repo_root, target_dir};
+use crate::daemon::{python, repo_root};
 
 /// Where distributions put Chromium.
 const CHROMIUM: [&str; 3] = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
@@ -25,9 +25,7 @@ impl Browser {
     pub fn start(base: &str) -> Self {
         let chromium = CHROMIUM.map(Path::new).into_iter().find(|path| path.exists());
         let chromium = chromium.expect("no Chromium: install it (`apt install chromium`)");
-        let python: PathBuf = target_dir().join("test-peers/bin/python");
-        assert!(python.exists(), "{} is missing: run the tests with `bash tests/run`", python.display());
-        let mut child = Command::new(python)
+        let mut child = Command::new(python())
             .arg(repo_root().join("tests/it/peers/browser.py"))
             .args([chromium.to_str().unwrap(), base])
             .stdin(Stdio::piped())

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::call::call;
 use crate::child::Peer;
-use crate::daemon::{free_port, target_dir};
+use crate::daemon::{free_port, peer_file};
 use crate::wait::until;
 
 /// USDC on Base Sepolia.
@@ -33,9 +33,7 @@ impl Chain {
     /// Starts it; every transaction is a block of its own.
     pub fn start() -> Self {
         let port = free_port().to_string();
-        let anvil = target_dir().join("test-peers/anvil");
-        assert!(anvil.exists(), "{} is missing: run the tests with `bash tests/run`", anvil.display());
-        let mut command = Command::new(anvil);
+        let mut command = Command::new(peer_file("anvil/anvil"));
         command.args(["--host", "127.0.0.1", "--port", &port, "--chain-id", "84532", "--silent"]);
         let chain = Self { _peer: Peer::start(&mut command), address: format!("127.0.0.1:{port}") };
         until("anvil answers", 60, || chain.ask("eth_chainId", &json!([])));

@@ -26,9 +26,19 @@ fn profile_dir() -> PathBuf {
     test.ancestors().nth(2).unwrap().to_owned()
 }
 
-/// Cargo's target folder.
-pub fn target_dir() -> PathBuf {
-    profile_dir().parent().unwrap().to_owned()
+/// A file of a peer that `tests/run` installed, such as `anvil/anvil`.
+///
+/// # Panics
+/// If it is not there.
+pub fn peer_file(path: &str) -> PathBuf {
+    let file = profile_dir().parent().unwrap().join("test-peers").join(path);
+    assert!(file.exists(), "{} is missing: run the tests with `bash tests/run`", file.display());
+    file
+}
+
+/// The Python that has the peers' packages.
+pub fn python() -> PathBuf {
+    peer_file("python/bin/python")
 }
 
 fn program() -> PathBuf {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::daemon::{repo_root, target_dir};
+use crate::daemon::{python, repo_root};
 use crate::wait::until;
 
 /// How the gate behaves.
@@ -140,11 +140,4 @@ fn hear(said: &Mutex<Said>, line: &str) {
     if value.get("connection").is_some() {
         said.connections.push(value["since"].clone());
     }
-}
-
-/// The Python that has the peers' packages.
-pub fn python() -> PathBuf {
-    let python = target_dir().join("test-peers/bin/python");
-    assert!(python.exists(), "{} is missing: run the tests with `bash tests/run`", python.display());
-    python
 }

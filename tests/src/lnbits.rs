@@ -8,8 +8,7 @@ use tempfile::TempDir;
 
 use crate::call::call;
 use crate::child::Peer;
-use crate::daemon::{free_port, target_dir};
-use crate::gate::python;
+use crate::daemon::{free_port, peer_file, python};
 use crate::wait::until;
 
 /// Puts a million satoshi into a wallet, as an operator of LNbits would: in its database.
@@ -36,11 +35,10 @@ impl LightningWallet {
     pub fn open() -> Self {
         let port = free_port().to_string();
         let folder = tempfile::tempdir().unwrap();
-        let home = target_dir().join("test-peers/lnbits");
-        let program = home.join("bin/lnbits");
-        assert!(program.exists(), "{} is missing: run the tests with `bash tests/run`", program.display());
-        let mut command = Command::new(program);
-        command.args(["--host", "127.0.0.1", "--port", &port]).current_dir(site_packages(&home));
+        let mut command = Command::new(peer_file("lnbits/bin/lnbits"));
+        command
+            .args(["--host", "127.0.0.1", "--port", &port])
+            .current_dir(site_packages(&peer_file("lnbits")));
         for (name, value) in [
             ("LNBITS_ADMIN_UI", "false"),
             ("LNBITS_BACKEND_WALLET_CLASS", "FakeWallet"),

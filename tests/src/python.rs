@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::daemon::repo_root;
-use crate::gate::python;
+use crate::daemon::{python, repo_root};
 
 /// The running program. It ends when dropped.
 #[derive(Debug)]

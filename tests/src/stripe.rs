@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 
 use crate::call::call;
 use crate::child::Peer;
-use crate::daemon::{free_port, repo_root};
-use crate::gate::python;
+use crate::daemon::{free_port, python, repo_root};
 use crate::wait::until;
 
 /// The account's key; any test key will do.
