@@ -1,5 +1,5 @@
-//! Numbers in two bytes. Profiles and rings exist once per agent; a rounding error of 0.4 % in them is far below what
-//! they are accurate to.
+//! Numbers in one and two bytes. Profiles and rings exist once per agent; a rounding error of 0.4 % or 2 % in them is
+//! far below what they are accurate to.
 
 use std::fmt;
 
@@ -125,6 +125,60 @@ impl<'de, const N: usize> Deserialize<'de> for Bytes<N> {
     }
 }
 
+/// `N` amounts of a byte each, as logarithms: at most [`Logs::ERROR`] off, and zero below a ninety-thousandth of the
+/// largest.
+///
+/// Invariant: code 0 is zero, code `k` is `exp(STEP * (base + k))`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Logs<const N: usize> {
+    base: i16,
+    codes: Bytes<N>,
+}
+
+impl<const N: usize> Logs<N> {
+    /// Codes per factor e.
+    const PER_E: f32 = 22.0;
+    /// Half a step: the largest relative error.
+    #[cfg(test)]
+    const ERROR: f32 = 0.5 / Self::PER_E + 0.001;
+
+    /// The amount at `index`, taken modulo `N`.
+    pub(crate) fn get(&self, index: usize) -> f32 {
+        match self.codes.0[index % N] {
+            0 => 0.0,
+            code => (f32::from(self.base + i16::from(code)) / Self::PER_E).exp(),
+        }
+    }
+
+    /// Replaces the amount at `index`, taken modulo `N`; what is not a positive number becomes zero.
+    pub(crate) fn set(&mut self, index: usize, value: f32) {
+        self.codes.0[index % N] = 0;
+        if value > 0.0 {
+            #[expect(clippy::cast_possible_truncation, reason = "the clamp keeps it below 1600")]
+            let place = (value.clamp(1e-30, 1e30).ln() * Self::PER_E).round() as i16;
+            self.make_room(place);
+            self.codes.0[index % N] = u8::try_from(place - self.base).unwrap_or(0);
+        }
+    }
+
+    /// Moves the range so that it holds `place`, unless that is too far below the largest amount.
+    fn make_room(&mut self, place: i16) {
+        let largest = self.codes.0.iter().copied().max().unwrap_or(0);
+        if largest == 0 {
+            self.base = place - 128;
+        }
+        let above = place - self.base - i16::from(u8::MAX);
+        let below = (self.base + 1 - place).min(i16::from(u8::MAX - largest));
+        let shift = if above > 0 { above } else { -below.max(0) };
+        if shift != 0 && largest != 0 {
+            self.base += shift;
+            for code in self.codes.0.iter_mut().filter(|code| **code != 0) {
+                *code = u8::try_from((i16::from(*code) - shift).max(0)).unwrap_or(u8::MAX);
+            }
+        }
+    }
+}
+
 /// A payee's or a rail's name as 32 bits: equal names are equal, and two of an agent's two dozen payees collide about
 /// once in ten million agents. Folded multiplication of eight bytes at a time, as wyhash does it.
 pub(crate) fn fingerprint(name: &str) -> u32 {
@@ -163,6 +217,39 @@ mod tests {
         assert_eq!(bytes.len(), 1 + 14);
         assert_eq!(postcard::from_bytes::<Halves<7>>(&bytes).unwrap(), halves);
         assert!(postcard::from_bytes::<Halves<6>>(&bytes).is_err());
+    }
+
+    #[test]
+    fn amounts_keep_their_size_while_the_range_follows_them() {
+        let mut logs = Logs::<5>::default();
+        let mut exact = [0.0_f32; 5];
+        let near = |logs: &Logs<5>, exact: &[f32; 5]| {
+            for (index, exact) in exact.iter().enumerate() {
+                let error = (logs.get(index) - exact).abs();
+                assert!(error <= exact * Logs::<5>::ERROR, "{index}: {} of {exact}", logs.get(index));
+            }
+        };
+        // Down and up by a factor of a thousand and back, further than the range is wide in all.
+        for (step, value) in
+            [1.0, 1e-3, 1e-6, 1e-9, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e9, 8.1, 0.0].into_iter().enumerate()
+        {
+            let largest = exact.iter().copied().fold(value, f32::max);
+            (logs.set(step % 5, value), exact[step % 5] = value);
+            exact.iter_mut().filter(|exact| **exact < largest / 90_000.0).for_each(|exact| *exact = 0.0);
+            for (index, exact) in exact.iter_mut().enumerate() {
+                if logs.get(index) == 0.0 {
+                    assert!(*exact <= largest / 30_000.0, "{exact} of {largest} is gone");
+                    *exact = 0.0;
+                }
+            }
+            near(&logs, &exact);
+        }
+        let bytes = postcard::to_stdvec(&logs).unwrap();
+        assert_eq!(postcard::from_bytes::<Logs<5>>(&bytes).unwrap(), logs);
+        for value in [f32::NAN, f32::INFINITY, -1.0, f32::MAX, f32::MIN_POSITIVE] {
+            logs.set(0, value);
+            assert!((0..5).all(|index| logs.get(index).is_finite()), "{value}");
+        }
     }
 
     #[test]

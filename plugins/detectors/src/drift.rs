@@ -12,7 +12,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use crate::amount::{at_stake, dollars};
-use crate::compact::{Bytes, Halves};
+use crate::compact::{Bytes, Logs};
 use crate::evidence::{Thresholds, announced, signal};
 
 /// `[detectors.drift]`.
@@ -65,10 +65,8 @@ pub struct State {
     first: i64,
     /// The open part.
     part: i64,
-    /// Payments and capped dollars by part, modulo four weeks.
-    sums: [Halves<112>; 2],
-    /// Active quarters of an hour by part: a session's length is chance, that there is one less so.
-    active: Bytes<112>,
+    /// The closed parts; none before the first has ended.
+    ring: Option<Box<Ring>>,
     /// The newest quarter of an hour with a payment.
     quarter: i64,
     /// The open part's payments, capped dollars and active quarters, exactly.
@@ -85,6 +83,15 @@ pub struct State {
     ratio: f32,
 }
 
+/// The parts of the last four weeks, modulo four weeks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Ring {
+    /// Payments and capped dollars.
+    sums: [Logs<112>; 2],
+    /// Active quarters of an hour: a session's length is chance, that there is one less so.
+    active: Bytes<112>,
+}
+
 impl State {
     /// Sum over `parts` parts that end `back` parts before the part `last`.
     fn sum(&self, channel: usize, last: i64, back: i64, parts: i64) -> f32 {
@@ -93,14 +100,16 @@ impl State {
 
     fn get(&self, channel: usize, part: i64) -> f32 {
         let index = usize::try_from(part.rem_euclid(RING)).unwrap_or(0);
-        self.sums.get(channel).map_or_else(|| self.active.get(index), |sums| sums.get(index))
+        let Some(ring) = &self.ring else { return 0.0 };
+        ring.sums.get(channel).map_or_else(|| ring.active.get(index), |sums| sums.get(index))
     }
 
     fn set(&mut self, part: i64, [payments, usd, active]: [f32; CHANNELS]) {
         let index = usize::try_from(part.rem_euclid(RING)).unwrap_or(0);
-        self.sums[0].set(index, payments);
-        self.sums[1].set(index, usd);
-        self.active.set(index, active);
+        let ring = self.ring.get_or_insert_default();
+        ring.sums[0].set(index, payments);
+        ring.sums[1].set(index, usd);
+        ring.active.set(index, active);
     }
 
     /// Closes parts up to `part`.

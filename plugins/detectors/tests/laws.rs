@@ -474,13 +474,13 @@ fn evidence_does_not_depend_on_the_currency() {
 }
 
 #[test]
-fn a_year_of_an_agent_fits_into_two_and_a_half_kibibytes() {
+fn a_year_of_an_agent_fits_into_two_kibibytes() {
     let mut rig = Rig::new();
     for (n, payee) in (0..365 * 24).zip(["p1", "p2", "p3", "p4"].into_iter().cycle()) {
         rig.observe(&Pay { payee, ..pay(START + n * HOUR, 100) });
     }
     let bytes: usize = rig.save().iter().map(Vec::len).sum();
-    assert!(bytes <= 2560, "{bytes}");
+    assert!(bytes <= 2048, "{bytes}");
 }
 
 fn any_pay() -> impl Strategy<Value = (i64, i64, Pay)> {

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::dispersion::Beta;
-use crate::compact::Halves;
+use crate::compact::{Halves, Logs};
 
 /// The channels that a baseline is learned for: payments, dollars with single amounts capped, true dollars.
 pub(crate) const CHANNELS: usize = 3;
@@ -28,8 +28,8 @@ pub(crate) struct Baseline {
     pub(crate) hour: i32,
     /// The level that the profile is multiplied by.
     level: f32,
-    /// Mean of each hour of the week at level one, for payments and capped dollars.
-    weekly: [Halves<168>; 2],
+    /// Mean of each hour of the week at level one, for payments and capped dollars; none before the first has ended.
+    weekly: Option<Box<[Logs<168>; 2]>>,
     /// What the hour of the week that was closed last had been before it was learned anew.
     before: [f32; 2],
     /// The same for each hour of the day.
@@ -79,6 +79,11 @@ impl Baseline {
         (hour.saturating_sub(self.since) / WEEK).clamp(0, 6)
     }
 
+    /// The mean of an hour of the week at level one.
+    fn week(&self, channel: usize, hour: usize) -> f32 {
+        self.weekly.as_ref().map_or(0.0, |weekly| weekly[channel].get(hour))
+    }
+
     /// Dollars of the last days over what was expected of them, smoothed by a cluster of `unit` dollars.
     /// `hours` have passed in silence since the last hour was closed.
     pub(crate) fn recent_ratio(&self, unit: f32, hours: f32) -> f32 {
@@ -107,11 +112,11 @@ impl Baseline {
             let mut rate = day;
             if weeks > 0.0 {
                 let borrow = (3.0 * beta[c] / day.max(1e-9)).clamp(1.5, 30.0);
-                let seen = self.weekly[c].get(of_week);
+                let seen = self.week(c, of_week);
                 rate = (seen * weeks + borrow * day) / (weeks + borrow);
                 // A weekly job: expect it at last week's size, also in the hours beside it. What this hour's
                 // predecessor saw today does not count, or an incident of hours would be its own excuse.
-                let beside = self.before[c].max(self.weekly[c].get(of_week + 1));
+                let beside = self.before[c].max(self.week(c, of_week + 1));
                 let job = seen.max(beside);
                 if job > 4.0 * all && job > 6.0 * beta[c] {
                     rate = rate.max(job);
@@ -133,9 +138,10 @@ impl Baseline {
         let gain = (1.0 / (self.weeks(hour) + 1) as f32).max(0.35);
         for c in 0..2 {
             let limit = if known { 25.0 * m[c] + 10.0 * beta[c][2] } else { f32::MAX };
-            let old = self.weekly[c].get(of_week);
+            let old = self.week(c, of_week);
             self.before[c] = old;
-            self.weekly[c].set(of_week, old + gain * (x[c].clamp(0.0, limit) / scale - old));
+            let seen = x[c].clamp(0.0, limit) / scale;
+            self.weekly.get_or_insert_default()[c].set(of_week, old + gain * (seen - old));
         }
         if lesson.weight > 0.0 {
             self.learn_level(x, beta, lesson, known, scale);
@@ -190,7 +196,8 @@ impl Baseline {
         let gain_day = (1.0 / (days + 1.0)).max(0.1);
         for c in 0..2 {
             let part = x[c] / self.level.max(1e-6);
-            self.weekly[c].set(of_week, (self.weekly[c].get(of_week) + gain * part).max(0.0));
+            let seen = self.week(c, of_week) + gain * part;
+            self.weekly.get_or_insert_default()[c].set(of_week, seen);
             self.daily[c].set(of_day, (self.daily[c].get(of_day) + gain_day * part).max(0.0));
         }
         for c in 0..CHANNELS {
