@@ -95,9 +95,8 @@ impl Engine {
     pub fn missing(&self, records: &[Record]) -> Vec<Subject> {
         let mut missing: Vec<Subject> = Vec::new();
         let mut ask = |agent: &AgentId| {
-            let subject = Subject::Agent(agent.clone());
-            if self.subjects.slot(&subject).is_none() {
-                missing.push(subject);
+            if self.subjects.agent_slot(agent).is_none() {
+                missing.push(Subject::Agent(agent.clone()));
             }
         };
         for record in records {

@@ -37,8 +37,13 @@ impl Engine {
             Record::Payments { now, payments } => {
                 self.now = self.now.max(*now);
                 for next in payments.chunks(AHEAD) {
-                    next.iter().for_each(|admitted| self.touch(admitted));
-                    next.iter().for_each(|admitted| self.apply_payment(seq, admitted, effects));
+                    let mut slots = [None; AHEAD];
+                    for (slot, admitted) in slots.iter_mut().zip(next) {
+                        *slot = self.touch(admitted);
+                    }
+                    for (slot, admitted) in slots.into_iter().zip(next) {
+                        self.apply_payment(seq, slot, admitted, effects);
+                    }
                 }
             }
             Record::Tick { now } => {
@@ -87,23 +92,26 @@ impl Engine {
         }
     }
 
-    /// Has what is known of a payment's agent fetched from memory, so that it is near when its turn comes.
-    fn touch(&self, admitted: &Admitted) {
-        let Some(agent) = &admitted.payment.agent else { return };
-        let Some(slot) = self.subjects.slot(&Subject::Agent(agent.clone())) else { return };
+    /// Has what is known of a payment's agent fetched from memory, so that it is near when its turn comes; returns its
+    /// slot.
+    fn touch(&self, admitted: &Admitted) -> Option<usize> {
+        let slot = self.subjects.agent_slot(admitted.payment.agent.as_ref()?)?;
         let kept = self.subjects.row(slot).map(|row| &row.kept);
         std::hint::black_box(kept.map(|kept| (kept.clock, kept.wake_at, kept.score, kept.usual.warm)));
         self.columns.iter().for_each(|column| column.touch(slot));
+        Some(slot)
     }
 
-    fn apply_payment(&mut self, seq: Seq, admitted: &Admitted, effects: &mut Effects) {
+    /// The slot of an agent, which it gets now if it had none.
+    fn slot_of(&mut self, agent: &AgentId) -> usize {
+        let known = self.subjects.agent_slot(agent);
+        known.unwrap_or_else(|| self.insert(Subject::Agent(agent.clone()), Kept::default()))
+    }
+
+    fn apply_payment(&mut self, seq: Seq, slot: Option<usize>, admitted: &Admitted, effects: &mut Effects) {
         let payment = &admitted.payment;
         let Some(agent) = &payment.agent else { return };
-        let subject = Subject::Agent(agent.clone());
-        let slot = match self.subjects.slot(&subject) {
-            Some(slot) => slot,
-            None => self.insert(subject, Kept::default()),
-        };
+        let slot = slot.unwrap_or_else(|| self.slot_of(agent));
         self.now = self.now.max(payment.observed_at);
         self.save_early(slot);
         let Some(row) = self.subjects.row_mut(slot) else { return };
@@ -128,11 +136,7 @@ impl Engine {
 
     /// Counts a finished task; it moves no money and is no evidence.
     fn count_task(&mut self, agent: &AgentId, task: &TaskReport) {
-        let subject = Subject::Agent(agent.clone());
-        let slot = match self.subjects.slot(&subject) {
-            Some(slot) => slot,
-            None => self.insert(subject, Kept::default()),
-        };
+        let slot = self.slot_of(agent);
         self.save_early(slot);
         self.subjects.touch(slot);
         if let Some(row) = self.subjects.row_mut(slot) {

@@ -6,9 +6,12 @@
 //! Invariant: an entry is remembered for at least the horizon, unless the key limit is reached first; then the oldest
 //! generation is dropped and counted.
 
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher};
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Place;
 use railwatch_model::{AgentId, Kind, Payment, SettlementRef, Status, Timestamp};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
@@ -143,7 +146,8 @@ pub(crate) struct Seen {
     current: Generation,
     previous: Generation,
     agents: Vec<AgentId>,
-    agent_index: std::collections::HashMap<AgentId, u32, foldhash::fast::FixedState>,
+    /// Their places, by the hash of their names.
+    agent_index: HashTable<u32>,
     forgotten_early: u64,
 }
 
@@ -161,7 +165,7 @@ impl Seen {
             current: Generation::new(Timestamp::EPOCH),
             previous: Generation::new(Timestamp::EPOCH),
             agents: Vec::new(),
-            agent_index: std::collections::HashMap::default(),
+            agent_index: HashTable::new(),
             forgotten_early: 0,
         }
     }
@@ -248,12 +252,18 @@ impl Seen {
     }
 
     fn intern(&mut self, agent: &AgentId) -> u32 {
-        if let Some(index) = self.agent_index.get(agent) {
-            return *index;
+        let hash = |agent: &AgentId| FixedState::default().hash_one(agent.as_str());
+        let name = |index: &u32| &self.agents[*index as usize];
+        let found =
+            self.agent_index.entry(hash(agent), |index| name(index) == agent, |index| hash(name(index)));
+        match found {
+            Place::Occupied(found) => *found.get(),
+            Place::Vacant(place) => {
+                let index = u32::try_from(self.agents.len()).unwrap_or(u32::MAX);
+                place.insert(index);
+                self.agents.push(agent.clone());
+                index
+            }
         }
-        let index = u32::try_from(self.agents.len()).unwrap_or(u32::MAX);
-        self.agents.push(agent.clone());
-        self.agent_index.insert(agent.clone(), index);
-        index
     }
 }

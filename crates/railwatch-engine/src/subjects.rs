@@ -1,11 +1,13 @@
 //! The table of subjects: agents, teams and the fleet, in dense slots.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use railwatch_model::{Condition, Subject, Timestamp};
+use hashbrown::HashTable;
+use railwatch_model::{AgentId, Condition, Subject, Timestamp};
 use railwatch_plugin::detector::{Announcement, Profile, Usual};
 use railwatch_plugin::rules::RuleState;
 use serde::{Deserialize, Serialize};
@@ -78,11 +80,54 @@ impl Default for Kept {
     }
 }
 
+/// Slots by the hash of their subject. The row itself says whose it is, so that no name is kept twice; the hash is kept
+/// so that growing the table does not visit every row.
+#[derive(Debug, Default)]
+struct Index(HashTable<(u32, u32)>);
+
+impl Index {
+    /// The hash as a table wants it, with variety at both ends.
+    fn widen(hash: u32) -> u64 {
+        u64::from(hash) << 32 | u64::from(hash)
+    }
+
+    fn find(&self, hash: u32, is_it: impl Fn(usize) -> bool) -> Option<usize> {
+        let found = self.0.find(Self::widen(hash), |(h, slot)| *h == hash && is_it(*slot as usize))?;
+        Some(found.1 as usize)
+    }
+
+    fn insert(&mut self, hash: u32, slot: usize) {
+        let slot = u32::try_from(slot).expect("four billion rows do not fit into memory");
+        self.0.insert_unique(Self::widen(hash), (hash, slot), |(hash, _)| Self::widen(*hash));
+    }
+
+    fn remove(&mut self, hash: u32, slot: usize) {
+        if let Ok(entry) = self.0.find_entry(Self::widen(hash), |(_, other)| *other as usize == slot) {
+            entry.remove();
+        }
+    }
+}
+
+fn hash(subject: &Subject) -> u32 {
+    match subject {
+        Subject::Agent(agent) => hash_agent(agent),
+        other => fold(FixedState::default().hash_one(other)),
+    }
+}
+
+fn hash_agent(agent: &AgentId) -> u32 {
+    fold(FixedState::default().hash_one(agent.as_str()))
+}
+
+fn fold(hash: u64) -> u32 {
+    u32::try_from((hash ^ (hash >> 32)) & 0xffff_ffff).unwrap_or(0)
+}
+
 /// The table.
 #[derive(Debug, Default)]
 pub(crate) struct Subjects {
     rows: Vec<Option<Row>>,
-    index: HashMap<Subject, usize, FixedState>,
+    index: Index,
     free: Vec<usize>,
     wakes: BinaryHeap<Reverse<(Timestamp, usize)>>,
     dirty: Vec<usize>,
@@ -92,11 +137,20 @@ pub(crate) struct Subjects {
 
 impl Subjects {
     pub(crate) fn len(&self) -> usize {
-        self.index.len()
+        self.index.0.len()
     }
 
     pub(crate) fn slot(&self, subject: &Subject) -> Option<usize> {
-        self.index.get(subject).copied()
+        match subject {
+            Subject::Agent(agent) => self.agent_slot(agent),
+            _ => self.index.find(hash(subject), |slot| self.subject(slot) == Some(subject)),
+        }
+    }
+
+    /// The slot of an agent.
+    pub(crate) fn agent_slot(&self, agent: &AgentId) -> Option<usize> {
+        let is_it = |slot| matches!(self.subject(slot), Some(Subject::Agent(other)) if other == agent);
+        self.index.find(hash_agent(agent), is_it)
     }
 
     pub(crate) fn row(&self, slot: usize) -> Option<&Row> {
@@ -121,7 +175,7 @@ impl Subjects {
         if slot == self.rows.len() {
             self.rows.push(None);
         }
-        self.index.insert(subject.clone(), slot);
+        self.index.insert(hash(&subject), slot);
         let wake_at = kept.wake_at;
         if let Some(place) = self.rows.get_mut(slot) {
             *place = Some(Row { subject, profile, kept, dirty: false, due: false, unpublished: true });
@@ -136,7 +190,7 @@ impl Subjects {
     /// Takes a row out of memory.
     pub(crate) fn remove(&mut self, slot: usize) {
         if let Some(row) = self.rows.get_mut(slot).and_then(Option::take) {
-            self.index.remove(&row.subject);
+            self.index.remove(hash(&row.subject), slot);
             self.free.push(slot);
             self.unpublished.push_back(slot);
         }

@@ -234,7 +234,8 @@ mod tests {
             [1.0, 1e-3, 1e-6, 1e-9, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e9, 8.1, 0.0].into_iter().enumerate()
         {
             let largest = exact.iter().copied().fold(value, f32::max);
-            (logs.set(step % 5, value), exact[step % 5] = value);
+            logs.set(step % 5, value);
+            exact[step % 5] = value;
             exact.iter_mut().filter(|exact| **exact < largest / 90_000.0).for_each(|exact| *exact = 0.0);
             for (index, exact) in exact.iter_mut().enumerate() {
                 if logs.get(index) == 0.0 {
