@@ -2,12 +2,14 @@
 //!
 //! Payments are read from a file of JSON lines, decoded, deduplicated, made durable, judged by the detectors that ship,
 //! scored, and turned into alerts, by the same host that `run` runs. The baselines are the time that `serde_json` takes to
-//! read the same file into a tree, the decoder alone, the engine alone, and, where Python is at hand, the founding monitor
-//! on the same file. Then the way of one alarm is timed,
-//! from a gate's socket to a chat's, under a steady load.
+//! read the same file into a tree, the decoder alone, the engine alone, without scripts and with the score and a rule in
+//! Lua, and, where Python is at hand, the founding monitor on the same file. Then the way of one alarm is timed, from a
+//! gate's socket to a chat's, under a steady load.
 
 mod latency;
 mod load;
+mod memory;
+mod one_thread;
 mod scripts;
 
 use std::path::{Path, PathBuf};
@@ -16,18 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use railwatch_engine::{Accepted, Effects, Engine};
-use railwatch_model::Timestamp;
 use railwatch_plugin::clock::{Clock, SystemClock};
-use railwatch_plugin::decode::{Decoded, Decoder, Message};
 use railwatch_plugin::secret::SystemSecrets;
-use railwatch_plugin::source::SourceBuild;
 use serde_json::json;
 
+use self::memory::Memory;
+use self::one_thread::OneThread;
 use crate::cli::{Failure, Out, run};
-use crate::config::Loaded;
-use crate::host::{Host, HostOptions, Prices, build_generation};
-use crate::plugins::SOURCES;
+use crate::host::{Host, HostOptions};
 
 /// Options of `bench`.
 #[derive(Debug, Args)]
@@ -44,6 +42,12 @@ pub(crate) struct BenchArgs {
     /// Measure what the scripts of this folder cost instead: `score.lua`, and the first ten of its rules.
     #[arg(long, value_name = "FOLDER")]
     scripts: Option<PathBuf>,
+    /// Say what memory an engine takes for this file: how `bench` asks itself.
+    #[arg(long, value_name = "FILE", hide = true)]
+    memory_of: Option<PathBuf>,
+    /// Remember hardly any payments.
+    #[arg(long, requires = "memory_of", hide = true)]
+    forget: bool,
     /// The founding monitor, to be run on the same file.
     #[arg(long, default_value = "tests/bench/founding_monitor.py")]
     baseline: PathBuf,
@@ -55,11 +59,14 @@ const FOUNDING_SECS: &str = "20";
 /// Measures.
 pub(crate) fn bench(args: &BenchArgs, out: &mut Out) -> Result<(), Failure> {
     run::start_logging("error", out.is_json())?;
+    if let Some(file) = &args.memory_of {
+        return memory::answer(file, args.forget, out);
+    }
     if let Some(folder) = &args.scripts {
         return scripts::bench(args, folder, out);
     }
     let folder = tempfile::tempdir()?;
-    let mut rows = Vec::new();
+    let mut columns = Vec::new();
     let mut founding: Option<f64> = None;
     for agents in &args.agents {
         let file = folder.path().join(format!("load-{agents}.jsonl"));
@@ -72,28 +79,22 @@ pub(crate) fn bench(args: &BenchArgs, out: &mut Out) -> Result<(), Failure> {
             let measured = Measured::take(&file, window, args.events)?;
             out.document(&json!({
                 "agents": agents, "window": window, "events": args.events,
-                "json_tree_per_s": measured.tree, "decode_per_s": measured.decode, "engine_per_s": measured.engine, "whole_per_s": measured.whole,
-                "bytes_per_agent": measured.bytes_per_agent, "restart_s": measured.restart_secs,
+                "one_thread": measured.one_thread, "memory": measured.memory, "whole_per_s": measured.whole, "restart_s": measured.restart_secs,
                 "founding_per_s": baseline,
             }))?;
-            rows.push(measured.row(*agents, window, baseline));
+            columns.push((format!("{agents} agents, {window}"), measured.cells(baseline)));
         }
     }
-    out.table(
-        &[
-            "agents",
-            "window",
-            "JSON tree/s",
-            "decode/s",
-            "engine/s",
-            "whole/s",
-            "x JSON tree",
-            "x founding",
-            "bytes/agent",
-            "restart s",
-        ],
-        &rows,
-    )?;
+    let head: Vec<&str> = std::iter::once("").chain(columns.iter().map(|(head, _)| head.as_str())).collect();
+    let first = columns.first().map(|(_, cells)| cells.iter().map(|(what, _)| *what)).into_iter().flatten();
+    let rows: Vec<Vec<String>> = first
+        .enumerate()
+        .map(|(row, what)| {
+            let cells = columns.iter().filter_map(|(_, cells)| cells.get(row)).map(|(_, cell)| cell.clone());
+            std::iter::once(what.to_owned()).chain(cells).collect()
+        })
+        .collect();
+    out.table(&head, &rows)?;
     let measured = runtime()?.block_on(latency::measure())?;
     out.document(&json!({ "load_per_s": latency::RATE, "latency": measured }))?;
     let row = |what: &str, quantiles: latency::Quantiles| {
@@ -114,12 +115,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
+/// One column of the table.
 struct Measured {
-    tree: f64,
-    decode: f64,
-    engine: f64,
+    one_thread: OneThread,
+    memory: Memory,
     whole: f64,
-    bytes_per_agent: f64,
     restart_secs: f64,
 }
 
@@ -128,25 +128,30 @@ impl Measured {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("railwatch.toml");
         std::fs::write(&config, config_text(file, window))?;
-        let tree = json_tree(file)?;
-        let (decode, engine, bytes_per_agent) = in_one_thread(&config, file)?;
+        let memory = memory::measure(file)?;
+        let one_thread = one_thread::measure(file, &config)?;
         let (whole, restart_secs) = runtime()?.block_on(whole(&config, events))?;
-        Ok(Self { tree, decode, engine, whole, bytes_per_agent, restart_secs })
+        Ok(Self { one_thread, memory, whole, restart_secs })
     }
 
-    fn row(&self, agents: u32, window: &str, founding: f64) -> Vec<String> {
-        let ratio = if founding > 0.0 { format!("{:.0}", self.whole / founding) } else { "-".to_owned() };
+    /// The lines of its column, with what they say.
+    fn cells(&self, founding: f64) -> Vec<(&'static str, String)> {
+        let OneThread { json_tree_per_s, decode_per_s, engine_per_s, engine_lua_per_s } = self.one_thread;
+        let rate = |per_s: f64| format!("{:.0} k/s", per_s / 1e3);
+        let by_tree =
+            |per_s: f64| format!("{} = {:.2} x the tree", rate(per_s), per_s / json_tree_per_s.max(1.0));
+        let by_founding =
+            if founding > 0.0 { format!("{:.0} x", self.whole / founding) } else { "-".to_owned() };
         vec![
-            agents.to_string(),
-            window.to_owned(),
-            format!("{:.0}", self.tree),
-            format!("{:.0}", self.decode),
-            format!("{:.0}", self.engine),
-            format!("{:.0}", self.whole),
-            format!("{:.2}", self.whole / self.tree.max(1.0)),
-            ratio,
-            format!("{:.0}", self.bytes_per_agent),
-            format!("{:.2}", self.restart_secs),
+            ("one thread: JSON into trees", rate(json_tree_per_s)),
+            ("one thread: decode", by_tree(decode_per_s)),
+            ("one thread: engine", by_tree(engine_per_s)),
+            ("one thread: engine, Lua score and rule", by_tree(engine_lua_per_s)),
+            ("whole process, durable", by_tree(self.whole)),
+            ("  beside the founding monitor", by_founding),
+            ("memory of an agent", format!("{:.0} bytes", self.memory.bytes_per_agent)),
+            ("memory of a remembered payment", format!("{:.0} bytes", self.memory.bytes_per_payment)),
+            ("restart", format!("{:.2} s", self.restart_secs)),
         ]
     }
 }
@@ -157,80 +162,6 @@ fn config_text(file: &Path, window: &str) -> String {
          [detectors.velocity]\nwindow = {window:?}\n[sinks.file]\nplugin = \"file\"\npath = \"notices.jsonl\"\n",
         file.display().to_string()
     )
-}
-
-/// What a core of this machine needs to read the payments into JSON trees and drop them: events per second.
-fn json_tree(file: &Path) -> Result<f64, Failure> {
-    let text = std::fs::read(file)?;
-    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let started_at = SystemClock.now();
-    let mut n_events = 0;
-    for line in lines {
-        let tree: serde_json::Value = serde_json::from_slice(line).map_err(anyhow::Error::from)?;
-        n_events += u64::from(tree.is_object());
-    }
-    Ok(per_second(n_events, started_at, SystemClock.now()))
-}
-
-/// The decoder alone, then decoder and engine, on one thread without a store: payments per second, and the memory that
-/// an agent takes.
-fn in_one_thread(config: &Path, file: &Path) -> Result<(f64, f64, f64), Failure> {
-    let loaded = run::load(config, true)?;
-    let decoder = load_decoder(&loaded)?;
-    let text = std::fs::read(file)?;
-    let clock = SystemClock;
-
-    let started_at = clock.now();
-    let mut n_decoded = 0_u64;
-    for_each_chunk(&text, &*decoder, |decoded, _| n_decoded += decoded.payments.len() as u64);
-    let decode = per_second(n_decoded, started_at, clock.now());
-
-    let before = resident_bytes();
-    let mut engine = Engine::new([0; 16], build_generation(&loaded, 1)?.generation);
-    let prices = Prices::default();
-    let started_at = clock.now();
-    for_each_chunk(&text, &*decoder, |mut decoded, now| {
-        for payment in &mut decoded.payments {
-            payment.valuation = prices.value(&payment.amount, now);
-            payment.observed_at = payment.occurred_at;
-        }
-        let mut accepted = Accepted::default();
-        engine.admit(now, decoded.payments, &mut accepted);
-        engine.apply(1, &accepted.into_record(now), &mut Effects::default());
-    });
-    let rate = per_second(n_decoded, started_at, clock.now());
-    let bytes = resident_bytes().saturating_sub(before) as f64 / engine.subjects_len().max(1) as f64;
-    Ok((decode, rate, bytes))
-}
-
-/// The decoder of the one source.
-fn load_decoder(loaded: &Loaded) -> Result<Arc<dyn Decoder>, Failure> {
-    let source = loaded.config.sources.values().next();
-    let table = source.map(|source| source.table.clone()).unwrap_or_default();
-    let plugin = SOURCES.iter().find(|plugin| plugin.name == "file");
-    let plugin = plugin.ok_or_else(|| anyhow::anyhow!("there is no file source"))?;
-    let (secrets, base_dir) = (Arc::new(SystemSecrets::default()), loaded.base_dir.clone());
-    let with = SourceBuild { name: "load".into(), secrets, decoder: None, base_dir };
-    Ok((plugin.decoder)(&table, &with).map_err(anyhow::Error::from)?)
-}
-
-/// Decodes a file in pieces of about a thousand lines.
-fn for_each_chunk(text: &[u8], decoder: &dyn Decoder, mut each: impl FnMut(Decoded, Timestamp)) {
-    const CHUNK_LEN: usize = 256 << 10;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let at_most = rest.len().min(CHUNK_LEN);
-        let end = rest[..at_most].iter().rposition(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
-        let (body, tail) = rest.split_at(end);
-        let mut decoded = Decoded::default();
-        for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            decoder
-                .decode(&Message { body: line, headers: None, received_at: Timestamp::EPOCH }, &mut decoded);
-        }
-        let now = decoded.payments.iter().map(|payment| payment.occurred_at).max().unwrap_or_default();
-        each(decoded, now);
-        rest = tail;
-    }
 }
 
 /// A railwatch in this process.
@@ -255,7 +186,7 @@ async fn whole(config: &Path, events: u64) -> Result<(f64, f64), Failure> {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let rate = per_second(events, started_at, clock.now());
+    let rate = one_thread::per_second(events, clock.now().since(started_at));
     host.stop().await;
     let started_at = clock.now();
     let host = start(config, &clock).await?;
@@ -280,14 +211,4 @@ fn run_founding(args: &BenchArgs, file: &Path) -> Result<Option<f64>, Failure> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let rate = words.windows(2).rev().find(|pair| pair[1] == "ev/s").map(|pair| pair[0]);
     Ok(rate.and_then(|number| number.parse().ok()))
-}
-
-fn per_second(events: u64, from: Timestamp, until: Timestamp) -> f64 {
-    events as f64 / until.since(from).as_secs_f64().max(1e-9)
-}
-
-/// Memory of this process, from `/proc`; 0 where there is none.
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }

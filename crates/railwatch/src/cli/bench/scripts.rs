@@ -2,18 +2,15 @@
 //! the engine stands still when one rule is edited.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use railwatch_engine::{Accepted, Effects, Engine};
 use railwatch_model::{AgentId, Payment, Timestamp};
-use railwatch_plugin::clock::{Clock, SystemClock};
-use railwatch_plugin::decode::Decoder;
 use serde_json::json;
 
-use super::{BenchArgs, for_each_chunk, load, per_second};
+use super::one_thread::{engine_per_s, timed};
+use super::{BenchArgs, load};
 use crate::cli::{Failure, Out, run};
-use crate::host::{Prices, build_after, build_generation};
+use crate::host::{build_after, build_generation};
 
 /// Rules of the folder that are measured, in the order of their names.
 const RULES: usize = 10;
@@ -53,7 +50,7 @@ pub(super) fn bench(args: &BenchArgs, scripts: &Path, out: &mut Out) -> Result<(
         for ((_, config), best) in variants.iter().zip(&mut best) {
             let path = folder.path().join("railwatch.toml");
             std::fs::write(&path, super::config_text(&file, "15m") + config)?;
-            *best = best.max(engine_per_s(&path, &text)?);
+            *best = best.max(engine_per_s(&run::load(&path, true)?, &text)?.0);
         }
     }
     let mut rows = Vec::new();
@@ -75,36 +72,6 @@ pub(super) fn bench(args: &BenchArgs, scripts: &Path, out: &mut Out) -> Result<(
         "one rule edited at {AGENTS_AT_RELOAD} agents: the engine stands still for {:.2} ms",
         pause * 1e3
     ))
-}
-
-/// What this thread has used of a processor, so that others on the machine do not count; the time where the system does
-/// not say.
-fn processor_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
-    nanos.map_or_else(|| SystemClock.now().since(Timestamp::EPOCH), Duration::from_nanos)
-}
-
-/// Payments per second of the engine alone; decoding is not counted.
-fn engine_per_s(config: &Path, text: &[u8]) -> Result<f64, Failure> {
-    let loaded = run::load(config, true)?;
-    let decoder: Arc<dyn Decoder> = super::load_decoder(&loaded)?;
-    let mut engine = Engine::new([0; 16], build_generation(&loaded, 1)?.generation);
-    let prices = Prices::default();
-    let (mut n_payments, mut spent) = (0, Duration::ZERO);
-    for_each_chunk(text, &*decoder, |mut decoded, now| {
-        for payment in &mut decoded.payments {
-            payment.valuation = prices.value(&payment.amount, now);
-            payment.observed_at = payment.occurred_at;
-        }
-        n_payments += decoded.payments.len() as u64;
-        let started = processor_time();
-        let mut accepted = Accepted::default();
-        engine.admit(now, decoded.payments, &mut accepted);
-        engine.apply(1, &accepted.into_record(now), &mut Effects::default());
-        spent += processor_time().saturating_sub(started);
-    });
-    Ok(per_second(n_payments, Timestamp::EPOCH, Timestamp::EPOCH.after(spent)))
 }
 
 /// Seconds that an edit of one rule takes the engine's thread.
@@ -133,9 +100,8 @@ fn reload_pause(config: &Path, rules: &Path) -> Result<f64, Failure> {
     std::fs::write(&edited, text.replace("usd(50)", "usd(60)"))?;
     let after = run::load(config, true)?;
     let generation = build_after(&before, &after, 2)?;
-    let started = processor_time();
-    let retired = engine.install(generation);
-    let pause = processor_time().saturating_sub(started);
-    drop(retired);
+    // What was replaced is freed by another thread.
+    let mut retired = None;
+    let pause = timed(|| retired = Some(engine.install(generation)));
     Ok(pause.as_secs_f64())
 }
