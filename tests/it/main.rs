@@ -5,6 +5,7 @@
 mod adopt;
 mod alerts;
 mod bad_input;
+mod callbacks;
 mod cli;
 mod crash;
 mod dashboard;
@@ -13,6 +14,7 @@ mod delivery;
 mod demo;
 mod equivalence;
 mod files;
+mod freeze;
 mod gate;
 mod generations;
 mod poll;

@@ -31,6 +31,6 @@ pub use lnbits::LightningWallet;
 pub use peer::{Answer, HttpPeer, Request, answers};
 pub use python::Python;
 pub use recording::{Arrival, Incident, Recording};
-pub use sign::{SECRET, sign_standard, sign_stripe};
+pub use sign::{SECRET, form, sign_slack, sign_standard, sign_stripe};
 pub use stripe::StripeAccount;
 pub use wait::{now, until};

@@ -52,6 +52,11 @@ impl Engine {
                 self.wake_incidents();
             }
             Action::Unsilence { silence } => self.end_silences(|known| known.id == *silence),
+            Action::Freeze(freeze) => self.ask_freeze(by, freeze, effects),
+            Action::Unfreeze { freeze } => self.lift(by, freeze, effects),
+            Action::GateSaid { freeze, notice, gate, done, detail } => {
+                self.gate_said(freeze, notice, gate, (*done, detail), effects);
+            }
             // A label is the store's to keep; it changes no state here.
             Action::Label { .. } => {}
         }

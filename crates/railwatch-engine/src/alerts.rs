@@ -322,6 +322,25 @@ impl Book {
             at: now,
             link: None,
             may_repeat: false,
+            order: None,
+        }
+    }
+
+    /// Shows how the freeze of this agent stands: on the alerts of an incident, or on those that are open.
+    pub(crate) fn mark_freeze(
+        &mut self,
+        now: Timestamp,
+        incident: Option<&IncidentId>,
+        text: &SmolStr,
+        effects: &mut Effects,
+    ) {
+        let is_meant = |episode: &Episode| match incident {
+            Some(incident) => episode.alert.incident == *incident && episode.is_public(),
+            None => episode.is_told(),
+        };
+        for episode in self.episodes.iter_mut().filter(|episode| is_meant(episode)) {
+            episode.alert.freeze = Some(text.clone());
+            episode.write(now, effects);
         }
     }
 

@@ -33,6 +33,12 @@ const FLEET_EVERY: Duration = Duration::from_secs(15);
 impl Engine {
     /// Applies one record and adds what it causes to `effects`. Never fails.
     pub fn apply(&mut self, seq: Seq, record: &Record, effects: &mut Effects) {
+        let told = effects.notices.len();
+        self.apply_record(seq, record, effects);
+        self.follow_policies(told, effects);
+    }
+
+    fn apply_record(&mut self, seq: Seq, record: &Record, effects: &mut Effects) {
         match record {
             Record::Payments { now, payments } => {
                 self.now = self.now.max(*now);
@@ -197,6 +203,7 @@ impl Engine {
     fn tick(&mut self, seq: Seq, effects: &mut Effects) {
         let now = self.now;
         self.end_silences(|silence| now >= silence.until);
+        self.pass_freezes(effects);
         self.warm_some();
         for slot in self.subjects.due(now) {
             self.save_early(slot);

@@ -4,7 +4,7 @@
 //! about to change before its turn is saved first, as it still is. What comes out is what a stopped engine would
 //! have given, and no pause is longer than one step.
 
-use railwatch_model::{Silence, SmolStr, Subject, Timestamp};
+use railwatch_model::{Freeze, Silence, SmolStr, Subject, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
@@ -69,6 +69,7 @@ struct Globals {
     generation: u64,
     shared: Vec<(String, Vec<u8>)>,
     silences: Vec<Silence>,
+    freezes: Vec<Freeze>,
 }
 
 impl Engine {
@@ -98,6 +99,7 @@ impl Engine {
             generation: self.generation,
             shared: shared.collect(),
             silences: self.silences.clone(),
+            freezes: self.freezes.clone(),
         };
         postcard::to_allocvec(&globals).expect("plain data serializes, and memory grows")
     }
@@ -183,6 +185,7 @@ impl Engine {
             postcard::from_bytes(bytes).map_err(|error| RestoreError::Globals(error.to_string()))?;
         self.now = globals.now;
         self.silences = globals.silences;
+        self.freezes = globals.freezes;
         for column in &mut self.columns {
             if let Some((_, bytes)) = globals.shared.iter().find(|(name, _)| name == column.name()) {
                 column.load_shared(bytes).map_err(|error| RestoreError::Globals(error.to_string()))?;

@@ -1,6 +1,6 @@
 //! What applying records causes outside the engine. The host stores effects; a replay causes the same ones.
 
-use railwatch_model::{Alert, Notice, Subject, Timestamp, Trigger};
+use railwatch_model::{Alert, Notice, SmolStr, Subject, Timestamp, Trigger};
 
 /// Effects, in the order in which they were caused.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -9,6 +9,8 @@ pub struct Effects {
     pub alerts: Vec<Alert>,
     /// What people must be told. The host routes each to sinks.
     pub notices: Vec<Notice>,
+    /// What gates must be told, each with the gate.
+    pub orders: Vec<(SmolStr, Notice)>,
     /// Shadow rules that would have fired.
     pub shadow: Vec<ShadowFiring>,
 }
@@ -16,7 +18,7 @@ pub struct Effects {
 impl Effects {
     /// True if nothing happened.
     pub fn is_empty(&self) -> bool {
-        self.alerts.is_empty() && self.notices.is_empty() && self.shadow.is_empty()
+        self.alerts.is_empty() && self.notices.is_empty() && self.orders.is_empty() && self.shadow.is_empty()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use railwatch_model::{IncidentId, Signal, Silence, SmolStr, Subject, Timestamp};
+use railwatch_model::{Freeze, IncidentId, Signal, Silence, SmolStr, Subject, Timestamp};
 use railwatch_plugin::column::Column;
 use railwatch_plugin::detector::Profile;
 use railwatch_plugin::history::HistoryNeed;
@@ -36,6 +36,8 @@ pub struct Engine {
     pub(crate) incidents: HashMap<IncidentId, usize, FixedState>,
     /// Silences that are in force or will be.
     pub(crate) silences: Vec<Silence>,
+    /// Freezes that are asked for, in force, or just over.
+    pub(crate) freezes: Vec<Freeze>,
     /// The open incidents that explain others.
     pub(crate) inhibitors: Inhibitors,
     /// Rows that a running checkpoint has yet to save.
@@ -84,6 +86,7 @@ impl Engine {
             now: Timestamp::EPOCH,
             incidents: HashMap::default(),
             silences: Vec::new(),
+            freezes: Vec::new(),
             inhibitors: Inhibitors::new(),
             checkpoint_queue: Vec::new(),
             checkpoint_early: Vec::new(),
@@ -150,7 +153,7 @@ impl Engine {
 
     /// True if a tick at `now` would do something.
     pub fn has_due(&self, now: Timestamp) -> bool {
-        self.subjects.has_due(now)
+        self.subjects.has_due(now) || self.has_freeze_due(now)
     }
 
     /// True if a subject is in memory.

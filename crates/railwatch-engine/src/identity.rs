@@ -49,6 +49,19 @@ impl Directory {
         self.profiles.get(subject).unwrap_or(&self.unknown).clone()
     }
 
+    /// True if the configuration names this subject.
+    pub(crate) fn is_configured(&self, subject: &Subject) -> bool {
+        self.profiles.contains_key(subject)
+    }
+
+    /// The identities that an agent claims one by one, in order.
+    pub fn identities(&self, agent: &AgentId) -> Vec<Identity> {
+        let own = self.exact.iter().filter(|(_, owner)| *owner == agent);
+        let mut own: Vec<Identity> = own.map(|(identity, _)| identity.clone()).collect();
+        own.sort_unstable();
+        own
+    }
+
     /// The agent that claims an identity.
     pub fn lookup(&self, identity: &Identity) -> Option<&AgentId> {
         self.exact.get(identity).or_else(|| {

@@ -16,6 +16,7 @@ mod apply;
 mod checkpoint;
 mod effects;
 mod engine;
+mod freeze;
 mod history;
 mod identity;
 mod ledger;
@@ -30,11 +31,14 @@ pub use admit::{Accepted, AdmitCounts};
 pub use checkpoint::{RestoreError, SavedSubject, Summary};
 pub use effects::{Effects, ShadowFiring};
 pub use engine::{Engine, Retired};
+pub use freeze::{FREEZES_MAX, REQUEST_WAITS};
 pub use identity::Directory;
 pub use ledger::Totals;
 pub use publish::Published;
 pub use seen::{SeenLimits, SeenSecret};
-pub use settings::{Equal, Escalation, Generation, Inhibition, Mute, Settings};
+pub use settings::{
+    Equal, Escalation, FreezePolicy, FreezeSettings, Gate, Generation, Inhibition, Mute, Settings,
+};
 pub use view::{Snapshot, SortBy, SubjectView};
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub struct Settings {
     pub mutes: Vec<Mute>,
     /// Which incidents explain others.
     pub inhibitions: Vec<Inhibition>,
+    /// Who is asked to freeze agents, and when that happens by itself.
+    pub freeze: FreezeSettings,
     /// Money at risk from which an alert is medium, high and critical.
     pub severity_from: [Usd; 3],
     /// Agents without a payment for this long leave memory; their state stays in the store.
@@ -81,6 +83,47 @@ pub struct Inhibition {
     pub equal: Vec<Equal>,
 }
 
+/// Who is asked to freeze agents, and when that happens by itself.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FreezeSettings {
+    /// The sinks that are gates.
+    pub gates: Vec<Gate>,
+    /// How many people must agree before a person's freeze takes effect.
+    pub approvals: u8,
+    /// How long a freeze lasts unless somebody says so, in seconds.
+    pub lasts_secs: u32,
+    /// The longest that anybody may ask for, in seconds.
+    pub longest_secs: u32,
+    /// What freezes agents by itself; the first that matches counts.
+    pub policies: Vec<FreezePolicy>,
+}
+
+/// A sink that can freeze agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gate {
+    /// The sink.
+    pub name: SmolStr,
+    /// True if it only rehearses.
+    pub dry_run: bool,
+}
+
+/// The agent of an incident that matches is frozen when people are told of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FreezePolicy {
+    /// The name.
+    pub name: SmolStr,
+    /// Which incidents.
+    pub matcher: Matcher,
+    /// On these rails; on all of them if none is named.
+    pub rails: Vec<SmolStr>,
+    /// For how long, in seconds.
+    pub lasts_secs: u32,
+    /// How many people must agree first.
+    pub approvals: u8,
+    /// Agents that it freezes at a time without a person's word.
+    pub at_most: usize,
+}
+
 /// What two incidents may share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Equal {
@@ -106,6 +149,7 @@ impl Default for Settings {
             escalations: Vec::new(),
             mutes: Vec::new(),
             inhibitions: Vec::new(),
+            freeze: FreezeSettings::default(),
             severity_from: [Usd::ONE, Usd::from_cents(2_000), Usd::from_cents(50_000)],
             idle_after: Duration::from_secs(24 * 3600),
             subjects_max: 1_000_000,

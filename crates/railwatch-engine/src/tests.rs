@@ -1,5 +1,6 @@
 //! The engine's boundary: a timeline of payments in, alerts and notices out.
 
+mod freeze;
 mod laws;
 mod life;
 mod publication;

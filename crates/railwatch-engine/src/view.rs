@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use railwatch_model::{Alert, AlertId, Condition, Facts, Signal, Silence, SmolStr, Subject, Timestamp};
+use railwatch_model::{
+    AgentId, Alert, AlertId, Condition, Facts, Signal, Silence, SmolStr, Subject, Timestamp,
+};
 use railwatch_plugin::detector::Profile;
 use railwatch_plugin::score::Case;
 use serde::Serialize;
@@ -11,6 +13,7 @@ use serde::Serialize;
 use crate::engine::Engine;
 use crate::history::History;
 use crate::ledger::Totals;
+use crate::settings::FreezeSettings;
 
 /// One subject at the present moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -154,6 +157,23 @@ impl Engine {
         let mut held: Vec<Condition> = rows.flat_map(|row| row.kept.conditions.iter().cloned()).collect();
         held.sort_by(|a, b| (&a.subject, a.kind, &a.about).cmp(&(&b.subject, b.kind, &b.about)));
         held
+    }
+
+    /// The conditions of one subject that hold.
+    pub fn conditions_of(&self, subject: &Subject) -> &[Condition] {
+        let row = self.subjects.slot(subject).and_then(|slot| self.subjects.row(slot));
+        row.map_or(&[], |row| &row.kept.conditions)
+    }
+
+    /// How agents are frozen in the generation in force.
+    pub fn freeze_settings(&self) -> &FreezeSettings {
+        &self.settings.freeze
+    }
+
+    /// True if the configuration or a payment has named this agent, and it has not left memory since.
+    pub fn has_heard_of(&self, agent: &AgentId) -> bool {
+        let subject = Subject::Agent(agent.clone());
+        self.knows(&subject) || self.directory.is_configured(&subject)
     }
 
     /// What matchers ask about an open incident's alerts.

@@ -206,6 +206,9 @@ pub struct Alert {
     pub acknowledged_by: Option<SmolStr>,
     /// What people wrote.
     pub note: Option<SmolStr>,
+    /// How the freeze of its agent stands, if somebody or a policy asked for one.
+    #[serde(default)]
+    pub freeze: Option<SmolStr>,
     /// The config generation in force when it opened.
     pub generation: u64,
     /// The journal position that opened it.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::{
-    AgentId, AlertId, Condition, IncidentId, Payment, SignalKind, Silence, SilenceId, Subject, TaskReport,
-    Timestamp,
+    AgentId, AlertId, Condition, Freeze, FreezeId, IncidentId, NoticeId, Payment, SignalKind, Silence,
+    SilenceId, Subject, TaskReport, Timestamp,
 };
 
 /// The position of a batch in the journal; the first is 1.
@@ -133,6 +133,26 @@ pub enum Action {
     Unsilence {
         /// The silence.
         silence: SilenceId,
+    },
+    /// Keep an agent from paying for a while, or agree with somebody who asked for that.
+    Freeze(Box<Freeze>),
+    /// Let an agent pay again before the freeze ends by itself.
+    Unfreeze {
+        /// The freeze.
+        freeze: FreezeId,
+    },
+    /// A gate answered, or was given up.
+    GateSaid {
+        /// The freeze.
+        freeze: FreezeId,
+        /// The notice that asked it.
+        notice: NoticeId,
+        /// The gate.
+        gate: SmolStr,
+        /// True if the gate did it.
+        done: bool,
+        /// Its receipt, or why it failed.
+        detail: SmolStr,
     },
 }
 

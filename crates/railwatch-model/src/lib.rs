@@ -6,6 +6,7 @@
 
 mod alert;
 mod condition;
+mod freeze;
 mod identity;
 mod journal;
 mod matcher;
@@ -19,6 +20,7 @@ mod time;
 
 pub use alert::{Alert, AlertId, AlertState, Contribution, IncidentId, Severity, Subject, Trigger};
 pub use condition::{Condition, ConditionKind, Holding};
+pub use freeze::{Freeze, FreezeId, FreezeStage, GateOrder, GateOutcome, GateVerb, GateWord};
 pub use identity::{AgentId, AgentVia, Identity, Label};
 pub use journal::{Action, Admitted, Disposition, Record, ReviewVerdict, Seq};
 pub use matcher::{Facts, Matcher, SeverityRange, glob};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::{Alert, Facts, IncidentId, Label, Severity, Subject, Timestamp};
+use crate::{Alert, AlertState, Facts, GateOrder, IncidentId, Label, Severity, Subject, Timestamp};
 
 /// Names one notice for one sink: derived from incident, occasion and sink, and used as idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub enum Occasion {
     Acknowledged,
     /// All of its alerts are resolved.
     Resolved,
+    /// The freeze of its agent was asked for, took effect, failed or ended.
+    Freeze,
     /// A person asked for a test message.
     Test,
 }
@@ -65,9 +67,19 @@ pub struct Notice {
     /// True if an earlier attempt may have arrived: this one may be its repetition.
     #[serde(default)]
     pub may_repeat: bool,
+    /// For gates only: what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Box<GateOrder>>,
 }
 
 impl Notice {
+    /// True if it tells of a freeze while nothing is open any more: whoever keeps incidents of his own must not open one
+    /// for it.
+    pub fn is_aftermath(&self) -> bool {
+        self.occasion == Occasion::Freeze
+            && self.alerts.iter().all(|alert| alert.state == AlertState::Resolved)
+    }
+
     /// What matchers ask about it.
     pub fn facts(&self) -> Facts {
         let mut facts = Facts::new(&self.subject, self.team.as_ref(), &self.labels).with(&self.alerts);
@@ -87,6 +99,7 @@ impl Occasion {
             Self::Escalated => "escalated",
             Self::Acknowledged => "acknowledged",
             Self::Resolved => "resolved",
+            Self::Freeze => "freeze",
             Self::Test => "test",
         }
     }

@@ -29,6 +29,6 @@ pub use generations::Generation;
 pub use journal::{BATCH_LEN_MAX, Batch, Batches, JournalSpan, REJECTS_PER_BATCH_MAX, Reject, StoredBatch};
 pub use labels::{LabelCounts, Labelled, Labelling};
 pub use open::{Reader, Store, StoreOptions};
-pub use outbox::{Claimed, Interrupted, OutboxEntry, OutboxId, OutboxState, OutboxTotals};
+pub use outbox::{Claimed, Interrupted, OutboxEntry, OutboxId, OutboxState, OutboxTotals, Outcome};
 pub use retention::Sizes;
 pub use wal::{WalKeeper, WalState};

@@ -6,12 +6,14 @@
 //!
 //! Invariant: `sending` is durable before the sink is called, so that an attempt that was cut short is known as such.
 
+mod look;
+
 use railwatch_model::{IncidentId, Notice, NoticeId, Seq, SmolStr, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::alerts::json;
-use crate::journal::{count as n_rows, seq_of, smol, sql_seq, time};
-use crate::{Reader, Store, StoreError};
+use crate::journal::{smol, sql_seq};
+use crate::{Store, StoreError};
 
 /// Names an entry on the command line; also the order of delivery.
 pub type OutboxId = i64;
@@ -46,6 +48,35 @@ pub enum Interrupted {
     /// A second delivery would be seen: send again once, marked; after a second doubt leave it as
     /// [`OutboxState::Unknown`].
     ResendMarked,
+}
+
+/// How an attempt ended. No error contains a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The sink has it.
+    Sent {
+        /// The sink's receipt, as JSON.
+        receipt: String,
+    },
+    /// Try again.
+    Retry {
+        /// When the next attempt is due.
+        at: Timestamp,
+        /// Why this one failed.
+        error: String,
+        /// True if the sink may have it: the next attempt is marked as a possible repetition.
+        in_doubt: bool,
+    },
+    /// Give up.
+    Dead {
+        /// Why.
+        error: String,
+    },
+    /// The sink may or may not have it, and nobody will try again by himself.
+    Unknown {
+        /// What happened.
+        error: String,
+    },
 }
 
 /// An entry, for lists.
@@ -158,31 +189,40 @@ impl Store {
         Ok(claimed)
     }
 
-    /// Records the sink's receipt (JSON). Only after this is a notice sent.
-    pub fn mark_sent(&mut self, id: OutboxId, now: Timestamp, receipt: &str) -> Result<(), StoreError> {
-        self.finish_attempt(id, now, OutboxState::Sent, now, None, Some(receipt), 0)
-    }
-
-    /// Records that an attempt failed and when the next is due. The error must not contain a secret.
-    pub fn mark_retry(
-        &mut self,
-        id: OutboxId,
-        now: Timestamp,
-        next_at: Timestamp,
-        error: &str,
-    ) -> Result<(), StoreError> {
-        self.finish_attempt(id, now, OutboxState::Retry, next_at, Some(error), None, 0)
-    }
-
-    /// Records that an attempt may have arrived, and when the next, marked as a possible repetition, is due.
-    pub fn mark_doubtful(
-        &mut self,
-        id: OutboxId,
-        now: Timestamp,
-        next_at: Timestamp,
-        error: &str,
-    ) -> Result<(), StoreError> {
-        self.finish_attempt(id, now, OutboxState::Retry, next_at, Some(error), None, 1)
+    /// Records how an attempt ended. Only after this is a notice sent.
+    pub fn settle(&mut self, id: OutboxId, now: Timestamp, outcome: &Outcome) -> Result<(), StoreError> {
+        let (state, next_at, error, receipt, doubts) = match outcome {
+            Outcome::Sent { receipt } => (OutboxState::Sent, now, None, Some(receipt), 0),
+            Outcome::Retry { at, error, in_doubt } => {
+                (OutboxState::Retry, *at, Some(error), None, u32::from(*in_doubt))
+            }
+            Outcome::Dead { error } => (OutboxState::Dead, now, Some(error), None, 0),
+            Outcome::Unknown { error } => (OutboxState::Unknown, now, Some(error), None, 1),
+        };
+        let tx = self.begin()?;
+        let n = tx
+            .prepare_cached(
+                "UPDATE outbox SET state = ?2, updated_at = ?3, next_at = ?4, last_error = ?5, receipt = ?6,
+                                   n_doubts = n_doubts + ?7
+                 WHERE id = ?1 AND state = 'sending'",
+            )?
+            .execute(params![
+                id,
+                state.as_str(),
+                now.micros(),
+                next_at.micros(),
+                error.map(|error| shorten(error)),
+                receipt,
+                doubts
+            ])?;
+        if n == 0 {
+            return Err(StoreError::NotFound {
+                what: format!("no attempt of outbox entry {id} is under way"),
+            });
+        }
+        tx.commit()?;
+        self.bound_wal(0);
+        Ok(())
     }
 
     /// Puts entries back whose attempt was recorded and not made.
@@ -200,16 +240,6 @@ impl Store {
             .execute([id])?;
         }
         Ok(tx.commit()?)
-    }
-
-    /// Records that an attempt failed for good.
-    pub fn mark_dead(&mut self, id: OutboxId, now: Timestamp, error: &str) -> Result<(), StoreError> {
-        self.finish_attempt(id, now, OutboxState::Dead, now, Some(error), None, 0)
-    }
-
-    /// Records that nobody knows whether an attempt arrived: the sink's task died, or was stopped in the middle.
-    pub fn mark_unknown(&mut self, id: OutboxId, now: Timestamp, error: &str) -> Result<(), StoreError> {
-        self.finish_attempt(id, now, OutboxState::Unknown, now, Some(error), None, 1)
     }
 
     /// Decides what becomes of attempts that an earlier process began and did not finish. Called once, before the
@@ -291,43 +321,6 @@ impl Store {
         Ok(u64::try_from(n).unwrap_or(u64::MAX))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one column each")]
-    fn finish_attempt(
-        &mut self,
-        id: OutboxId,
-        now: Timestamp,
-        state: OutboxState,
-        next_at: Timestamp,
-        error: Option<&str>,
-        receipt: Option<&str>,
-        doubts: u32,
-    ) -> Result<(), StoreError> {
-        let tx = self.begin()?;
-        let n = tx
-            .prepare_cached(
-                "UPDATE outbox SET state = ?2, updated_at = ?3, next_at = ?4, last_error = ?5, receipt = ?6,
-                                   n_doubts = n_doubts + ?7
-                 WHERE id = ?1 AND state = 'sending'",
-            )?
-            .execute(params![
-                id,
-                state.as_str(),
-                now.micros(),
-                next_at.micros(),
-                error.map(shorten),
-                receipt,
-                doubts
-            ])?;
-        if n == 0 {
-            return Err(StoreError::NotFound {
-                what: format!("no attempt of outbox entry {id} is under way"),
-            });
-        }
-        tx.commit()?;
-        self.bound_wal(0);
-        Ok(())
-    }
-
     fn change_by_hand(&mut self, id: OutboxId, now: Timestamp, sql: &str) -> Result<(), StoreError> {
         let tx = self.begin()?;
         let n = tx.prepare_cached(sql)?.execute(params![id, now.micros()])?;
@@ -341,95 +334,6 @@ impl Store {
             return Err(StoreError::NotFound { what });
         }
         Ok(tx.commit()?)
-    }
-}
-
-impl Reader {
-    /// Entries, newest first; of one state, or of all.
-    pub fn outbox(&self, state: Option<OutboxState>, limit: u32) -> Result<Vec<OutboxEntry>, StoreError> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT id, seq, notice, sink, incident, occasion, state, n_attempts, queued_at, next_at, updated_at,
-                    last_error, receipt, n_doubts
-             FROM outbox WHERE ?1 IS NULL OR state = ?1 ORDER BY id DESC LIMIT ?2",
-        )?;
-        let rows = statement.query_map(params![state.map(OutboxState::as_str), limit], entry)?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// The body of an entry, for people who want to see what was or would be sent.
-    pub fn notice(&self, id: OutboxId) -> Result<Option<Notice>, StoreError> {
-        let body: Option<String> = self
-            .conn
-            .query_row("SELECT body FROM outbox WHERE id = ?1", [id], |row| row.get(0))
-            .optional()?;
-        let decode = |body: String| serde_json::from_str(&body);
-        body.map(decode)
-            .transpose()
-            .map_err(|error| StoreError::undecodable(format!("outbox entry {id}"), &error))
-    }
-
-    /// The earliest time at which an entry of `sink` is due; `None` if none waits.
-    pub fn next_due(&self, sink: &str) -> Result<Option<Timestamp>, StoreError> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT min(next_at) FROM outbox WHERE sink = ?1 AND state IN ('queued', 'retry')",
-        )?;
-        let next_at: Option<i64> = statement.query_row([sink], |row| row.get(0))?;
-        Ok(next_at.map(Timestamp::from_micros))
-    }
-
-    /// The receipt, as JSON, of an incident's first notice on a sink.
-    pub fn earlier_receipt(&self, incident: &IncidentId, sink: &str) -> Result<Option<String>, StoreError> {
-        earlier_receipt(&self.conn, &incident.0, sink)
-    }
-
-    /// Entries by state.
-    pub fn outbox_totals(&self) -> Result<OutboxTotals, StoreError> {
-        let count = |state: OutboxState| -> Result<u64, StoreError> {
-            let mut statement = self.conn.prepare_cached("SELECT count(*) FROM outbox WHERE state = ?1")?;
-            Ok(statement.query_row([state.as_str()], |row| n_rows(row, 0))?)
-        };
-        Ok(OutboxTotals {
-            waiting: count(OutboxState::Queued)?.saturating_add(count(OutboxState::Retry)?),
-            sending: count(OutboxState::Sending)?,
-            dead: count(OutboxState::Dead)?,
-            unknown: count(OutboxState::Unknown)?,
-        })
-    }
-
-    /// Sinks with entries that wait for an attempt, and how many.
-    pub fn waiting_by_sink(&self) -> Result<Vec<(SmolStr, u64)>, StoreError> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT sink, count(*) FROM outbox WHERE state IN ('queued', 'retry') GROUP BY sink ORDER BY sink",
-        )?;
-        let rows = statement.query_map([], |row| Ok((smol(row, 0)?, n_rows(row, 1)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// How many entries of `sink` are due, up to `limit`.
-    pub fn n_due(&self, sink: &str, now: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM outbox
-                                   WHERE sink = ?1 AND state IN ('queued', 'retry') AND next_at <= ?2 LIMIT ?3)",
-        )?;
-        Ok(statement.query_row(params![sink, now.micros(), limit], |row| row.get(0))?)
-    }
-
-    /// The incidents that one message told, by the name that it gave itself.
-    pub fn gathered(&self, name: &str) -> Result<Vec<IncidentId>, StoreError> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT DISTINCT incident FROM outbox
-             WHERE state = 'sent' AND json_extract(receipt, '$.gathered') = ?1 ORDER BY incident",
-        )?;
-        let rows = statement.query_map([name], |row| Ok(IncidentId(smol(row, 0)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    fn has_due(&self, sink: &str, now: Timestamp) -> Result<bool, StoreError> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM outbox
-                            WHERE sink = ?1 AND state IN ('queued', 'retry') AND next_at <= ?2)",
-        )?;
-        Ok(statement.query_row(params![sink, now.micros()], |row| row.get(0))?)
     }
 }
 
@@ -500,27 +404,6 @@ fn earlier_receipt(conn: &Connection, incident: &str, sink: &str) -> Result<Opti
          WHERE incident = ?1 AND sink = ?2 AND state = 'sent' AND receipt IS NOT NULL ORDER BY id LIMIT 1",
     )?;
     Ok(statement.query_row([incident, sink], |row| row.get(0)).optional()?)
-}
-
-fn entry(row: &Row<'_>) -> rusqlite::Result<OutboxEntry> {
-    let state = OutboxState::from_name(row.get_ref(6)?.as_str()?);
-    Ok(OutboxEntry {
-        id: row.get(0)?,
-        seq: seq_of(row.get(1)?),
-        notice: NoticeId(smol(row, 2)?),
-        sink: smol(row, 3)?,
-        incident: IncidentId(smol(row, 4)?),
-        occasion: smol(row, 5)?,
-        // The column's CHECK admits no other name.
-        state: state.unwrap_or(OutboxState::Unknown),
-        n_attempts: row.get(7)?,
-        queued_at: time(row, 8)?,
-        next_at: time(row, 9)?,
-        updated_at: time(row, 10)?,
-        last_error: row.get(11)?,
-        receipt: row.get(12)?,
-        n_doubts: row.get(13)?,
-    })
 }
 
 fn shorten(error: &str) -> String {

@@ -111,6 +111,9 @@ fn check_label(name: &str) -> Result<(), &'static str> {
 #[async_trait]
 impl Sink for Alertmanager {
     async fn deliver(&self, dispatch: Dispatch<'_>) -> Result<Receipt, DeliveryError> {
+        if dispatch.notice.is_aftermath() {
+            return Ok(Receipt::default());
+        }
         let url = self.config.url.join(&["api", "v2", "alerts"]);
         let request = self.peer.post_json(url, &self.alerts(dispatch.notice));
         let token = self.config.token.as_ref().map(|token| self.vault.text(token)).transpose()?;
@@ -137,6 +140,7 @@ impl Alertmanager {
             | Occasion::Worsened
             | Occasion::Reminded
             | Occasion::Escalated
+            | Occasion::Freeze
             | Occasion::Acknowledged => notice.at.after(self.config.expires_after.0),
         };
         let lower = SEVERITIES

@@ -13,6 +13,7 @@ mod discord;
 mod email;
 mod endpoint;
 mod file;
+mod gate;
 mod heartbeat;
 mod http;
 mod message;
@@ -20,8 +21,10 @@ mod ntfy;
 mod opsgenie;
 mod pagerduty;
 mod payload;
+mod signature;
 mod slack;
 mod slack_bot;
+mod stripe_issuing;
 mod teams;
 mod telegram;
 mod terminal;
@@ -49,6 +52,8 @@ pub const SINKS: &[SinkPlugin] = &[
     opsgenie::PLUGIN,
     alertmanager::PLUGIN,
     heartbeat::PLUGIN,
+    gate::PLUGIN,
+    stripe_issuing::PLUGIN,
 ];
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 //! and nothing else. A message says what happened, compared with what, since when, how much is at stake and what to
 //! do next.
 
+mod buttons;
 mod words;
 
 use railwatch_model::{Alert, Notice, Occasion, Severity, Signal, Timestamp, Trigger, Usd};
 
+pub(crate) use self::buttons::{Button, Press, buttons};
 use crate::text::clean;
 use words::{advice, amount, evidence, fact, occasion_word, span, trigger_name};
 
@@ -49,6 +51,8 @@ pub(crate) struct Message {
     pub(crate) footers: Vec<String>,
     /// Where to look.
     pub(crate) link: Option<Link>,
+    /// What to do with one press, where the chat's presses are heard.
+    pub(crate) buttons: Vec<Button>,
 }
 
 /// A name and a value.
@@ -105,7 +109,13 @@ impl Message {
             footers: footers(notice),
             lead,
             link: link.map(|url| Link { label: "Open in railwatch", url }),
+            buttons: Vec::new(),
         }
+    }
+
+    /// The same, with buttons.
+    pub(crate) fn with_buttons(notice: &Notice, wanted: &[Press]) -> Self {
+        Self { buttons: buttons(notice, wanted), ..Self::of(notice) }
     }
 
     /// The line about alerts that are not shown, if there are any.
@@ -118,6 +128,7 @@ impl Message {
         match (self.occasion, self.severity) {
             (Occasion::Resolved, _) => "✅",
             (Occasion::Acknowledged, _) => "👀",
+            (Occasion::Freeze, _) => "🧊",
             (Occasion::Test, _) => "🔔",
             (_, Severity::Critical) => "🚨",
             (_, Severity::High) => "🔴",
@@ -131,6 +142,7 @@ impl Message {
     pub(crate) fn color(&self) -> u32 {
         match (self.occasion, self.severity) {
             (Occasion::Resolved, _) => 0x2E_A0_43,
+            (Occasion::Freeze, _) => 0x1F_88_C9,
             (Occasion::Acknowledged | Occasion::Test, _) => 0x6E_77_81,
             (_, Severity::Critical) => 0xB6_00_20,
             (_, Severity::High) => 0xD7_3A_49,
@@ -197,6 +209,10 @@ fn fields(notice: &Notice, subject: &str) -> Vec<Field> {
     let person = notice.alerts.iter().find_map(|alert| alert.acknowledged_by.as_ref());
     if let Some(person) = person {
         add("Taken by", name(person));
+    }
+    let freeze = notice.alerts.iter().find_map(|alert| alert.freeze.as_ref());
+    if let Some(freeze) = freeze {
+        add("Freeze", clean(freeze, NOTE_CHARS_MAX));
     }
     let notes = notice.alerts.iter().filter_map(|alert| alert.note.as_ref());
     if let Some(note) = notes.map(|note| clean(note, NOTE_CHARS_MAX)).find(|note| !note.is_empty()) {

@@ -78,6 +78,9 @@ fn build(table: &Table, build: &SinkBuild) -> Result<Box<dyn Sink>, ConfigError>
 #[async_trait]
 impl Sink for Opsgenie {
     async fn deliver(&self, dispatch: Dispatch<'_>) -> Result<Receipt, DeliveryError> {
+        if dispatch.notice.is_aftermath() {
+            return Ok(Receipt::default());
+        }
         let key = self.vault.text(&self.config.api_key)?;
         let alias = alias(dispatch.notice);
         let (url, body) = call(&self.config.api, dispatch.notice, &alias);
@@ -104,6 +107,7 @@ fn call(api: &Address, notice: &Notice, alias: &str) -> (Url, Value) {
         | Occasion::Worsened
         | Occasion::Reminded
         | Occasion::Escalated
+        | Occasion::Freeze
         | Occasion::Test => {
             return (api.join(&["v2", "alerts"]), create(notice, alias));
         }

@@ -76,6 +76,9 @@ fn build(table: &Table, build: &SinkBuild) -> Result<Box<dyn Sink>, ConfigError>
 #[async_trait]
 impl Sink for PagerDuty {
     async fn deliver(&self, dispatch: Dispatch<'_>) -> Result<Receipt, DeliveryError> {
+        if dispatch.notice.is_aftermath() {
+            return Ok(Receipt::default());
+        }
         let key = self.vault.text(&self.config.routing_key)?;
         let mut event = event(dispatch.notice);
         event["routing_key"] = json!(key);
@@ -100,6 +103,7 @@ fn event(notice: &Notice) -> Value {
         | Occasion::Worsened
         | Occasion::Reminded
         | Occasion::Escalated
+        | Occasion::Freeze
         | Occasion::Test => {
             return trigger(notice, &dedup_key);
         }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use toml::Table;
 
 use crate::endpoint::{Hook, HookConfig, hidden_part};
-use crate::message::{Message, Part};
+use crate::message::{Button, Message, Part};
 use crate::text::{fit, mrkdwn, slack_char};
 
 /// The registration.
@@ -93,14 +93,34 @@ fn blocks(message: &Message) -> Vec<Value> {
     blocks.extend(message.left_out().map(|line| context(&line)));
     let next = mrkdwn(&message.next, SECTION_CHARS_MAX - 100);
     blocks.push(json!({ "type": "section", "text": verbatim(&format!("*Next:* {next}")) }));
-    if let Some(link) = &message.link {
-        let button = json!({
-            "type": "button", "action_id": "open", "url": link.url, "text": plain(link.label, 75),
-        });
-        blocks.push(json!({ "type": "actions", "elements": [button] }));
+    let link = message.link.iter().map(|link| {
+        json!({ "type": "button", "action_id": "open", "url": link.url, "text": plain(link.label, 75) })
+    });
+    let buttons = message.buttons.iter().enumerate().map(|(place, button)| press(place, button));
+    let elements: Vec<Value> = buttons.chain(link).collect();
+    if !elements.is_empty() {
+        blocks.push(json!({ "type": "actions", "elements": elements }));
     }
     blocks.extend(message.footers.iter().map(|line| context(line)));
     blocks
+}
+
+/// A button that says its words when it is pressed; a grave one asks first.
+fn press(place: usize, button: &Button) -> Value {
+    let mut element = json!({
+        "type": "button", "action_id": format!("railwatch_{place}"), "value": button.words,
+        "text": plain(button.label, 75),
+    });
+    if button.is_grave {
+        element["style"] = json!("danger");
+        element["confirm"] = json!({
+            "title": plain("Is that meant?", 100),
+            "text": plain("Every gate is asked to let nothing of this agent pass.", 300),
+            "confirm": plain(button.label, 30),
+            "deny": plain("Cancel", 30),
+        });
+    }
+    element
 }
 
 fn part_block(part: &Part) -> Value {
@@ -129,7 +149,7 @@ fn verbatim(text: &str) -> Value {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::testing::{HttpPeer, OCCASIONS, URL_TABLE, deliver, hostile, notice, reply, sink};
+    use crate::testing::{HttpPeer, OCCASIONS, PRESSES, URL_TABLE, deliver, hostile, notice, reply, sink};
     use railwatch_model::Occasion;
 
     #[test]
@@ -139,7 +159,7 @@ pub(crate) mod tests {
             check_blocks(&body);
             insta::assert_json_snapshot!(format!("slack_{name}"), body);
         }
-        let body = body(&Message::of(&hostile()));
+        let body = body(&Message::with_buttons(&hostile(), &PRESSES));
         check_blocks(&body);
         insta::assert_json_snapshot!("slack_hostile", body);
     }
@@ -188,7 +208,10 @@ pub(crate) mod tests {
                 "actions" => {
                     for button in block["elements"].as_array().unwrap() {
                         check_text(&button["text"], 75);
-                        let url = button["url"].as_str().unwrap();
+                        let Some(url) = button["url"].as_str() else {
+                            assert!((1..=2000).contains(&button["value"].as_str().unwrap().len()));
+                            continue;
+                        };
                         assert!(url.len() <= 3000 && url.starts_with("https://"));
                     }
                 }

@@ -17,7 +17,7 @@ use toml::Table;
 
 use crate::endpoint::{Address, Vault};
 use crate::http::{Peer, TIMEOUT, quote};
-use crate::message::Message;
+use crate::message::{Message, Press};
 use crate::slack;
 
 /// The registration.
@@ -51,6 +51,9 @@ struct SlackBotConfig {
     token: SecretRef,
     /// The channel's id, such as `C0123456789`; the bot must be a member.
     channel: String,
+    /// Buttons below messages; `[callbacks.slack]` hears them.
+    #[serde(default)]
+    buttons: Vec<Press>,
     /// The API server.
     #[serde(default = "api")]
     api: Address,
@@ -97,7 +100,7 @@ fn build(table: &Table, build: &SinkBuild) -> Result<Box<dyn Sink>, ConfigError>
 #[async_trait]
 impl Sink for SlackBot {
     async fn deliver(&self, dispatch: Dispatch<'_>) -> Result<Receipt, DeliveryError> {
-        let message = Message::of(dispatch.notice);
+        let message = Message::with_buttons(dispatch.notice, &self.config.buttons);
         let earlier = dispatch.earlier.and_then(|receipt| receipt.reference.as_deref());
         let head = earlier.and_then(|reference| reference.split_once('/'));
         let Some(head) = head.map(|(channel, ts)| Head { channel, ts }) else {
@@ -111,6 +114,7 @@ impl Sink for SlackBot {
             | Occasion::Worsened
             | Occasion::Reminded
             | Occasion::Escalated
+            | Occasion::Freeze
             | Occasion::Test => false,
         };
         if is_edited && message.occasion == Occasion::Acknowledged {
@@ -239,6 +243,29 @@ mod tests {
         check(Occasion::Acknowledged, head, &[EDIT]);
         check(Occasion::Acknowledged, None, &[POST]);
         check(Occasion::Resolved, head, &[EDIT, REPLY]);
+    }
+
+    #[test]
+    fn buttons_say_what_callbacks_understand() {
+        let peer = HttpPeer::play(vec![reply(200, SENT)]);
+        let table = format!(
+            "token = {{ env = \"T\" }}\nchannel = \"C1\"\napi = {:?}\nbuttons = [\"acknowledge\", \"silence\", \"label\", \"freeze\"]",
+            peer.url("/api")
+        );
+        let notice = notice(Occasion::Opened);
+        deliver(&*sink("slack_bot", &table, &[("T", "xoxb-s3cr3t")]), &notice, None).unwrap();
+        let body = peer.request().json();
+        check_blocks(&body);
+        let actions =
+            body["blocks"].as_array().unwrap().iter().find(|block| block["type"] == "actions").unwrap();
+        let elements = actions["elements"].as_array().unwrap();
+        let alert = notice.alerts[0].id.0.as_str();
+        let words: Vec<&str> = elements.iter().filter_map(|element| element["value"].as_str()).collect();
+        let expected =
+            ["ack X", "silence X 1h", "label X true_positive", "label X false_positive", "freeze X"];
+        assert_eq!(words, expected.map(|words| words.replace('X', alert)));
+        let grave: Vec<bool> = elements.iter().map(|element| element.get("confirm").is_some()).collect();
+        assert_eq!(grave, [false, false, false, false, true, false], "only a freeze asks first");
     }
 
     #[test]

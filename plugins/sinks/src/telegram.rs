@@ -19,7 +19,7 @@ use toml::Table;
 
 use crate::endpoint::{Address, Vault};
 use crate::http::{Answer, Peer, RETRY_AFTER_MAX, TIMEOUT};
-use crate::message::Message;
+use crate::message::{Message, Press};
 use crate::text::{fit, html_char, join_within};
 
 /// The registration.
@@ -39,6 +39,8 @@ chat = "-1001234567890"
 /// sink counts the markup too.
 const TEXT_CHARS_MAX: usize = 4096;
 const TITLE_CHARS_MAX: usize = 300;
+/// Buttons side by side: more are cut off on a phone.
+const BUTTONS_PER_ROW: usize = 2;
 const SENTENCE_CHARS_MAX: usize = 800;
 const VALUE_CHARS_MAX: usize = 200;
 
@@ -52,6 +54,10 @@ struct TelegramConfig {
     chat: String,
     /// The topic in a forum group.
     topic: Option<i64>,
+    /// Buttons below messages; `[callbacks.telegram]` hears them. One press of `freeze` freezes: Telegram asks nobody
+    /// whether that is meant.
+    #[serde(default)]
+    buttons: Vec<Press>,
     /// The bot API server.
     #[serde(default = "api")]
     api: Address,
@@ -104,7 +110,7 @@ fn check_token(token: &str) -> Result<(), &'static str> {
 #[async_trait]
 impl Sink for Telegram {
     async fn deliver(&self, dispatch: Dispatch<'_>) -> Result<Receipt, DeliveryError> {
-        let message = Message::of(dispatch.notice);
+        let message = Message::with_buttons(dispatch.notice, &self.config.buttons);
         let earlier = dispatch.earlier.and_then(|receipt| receipt.reference.as_deref());
         let earlier = earlier.and_then(|reference| reference.parse::<i64>().ok());
         if let (Some(id), Occasion::Acknowledged) = (earlier, message.occasion)
@@ -192,8 +198,14 @@ pub(crate) fn content(message: &Message) -> Value {
         "parse_mode": "HTML",
         "link_preview_options": { "is_disabled": true },
     });
-    if let Some(link) = &message.link {
-        body["reply_markup"] = json!({ "inline_keyboard": [[{ "text": link.label, "url": link.url }]] });
+    let link = message.link.iter().map(|link| json!([{ "text": link.label, "url": link.url }]));
+    let rows = message.buttons.chunks(BUTTONS_PER_ROW).map(|row| {
+        let row = row.iter().map(|button| json!({ "text": button.label, "callback_data": button.words }));
+        Value::Array(row.collect())
+    });
+    let rows: Vec<Value> = rows.chain(link).collect();
+    if !rows.is_empty() {
+        body["reply_markup"] = json!({ "inline_keyboard": rows });
     }
     body
 }
@@ -227,7 +239,7 @@ fn text(message: &Message) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::testing::{HttpPeer, OCCASIONS, deliver, hostile, notice, reply, sink};
+    use crate::testing::{HttpPeer, OCCASIONS, PRESSES, deliver, hostile, notice, reply, sink};
 
     const TOKEN: &str = "123456:AAH-secret_token";
 
@@ -260,6 +272,28 @@ pub(crate) mod tests {
         let body = content(&Message::of(&hostile()));
         check_html(&body);
         insta::assert_json_snapshot!("telegram_hostile", body);
+    }
+
+    #[test]
+    fn buttons_keep_telegrams_limit() {
+        let body = content(&Message::with_buttons(&notice(Occasion::Opened), &PRESSES));
+        let rows = body["reply_markup"]["inline_keyboard"].as_array().unwrap();
+        assert_eq!(rows.iter().map(|row| row.as_array().unwrap().len()).collect::<Vec<_>>(), [2, 2, 1, 1]);
+        let data = rows
+            .iter()
+            .flat_map(|row| row.as_array().unwrap())
+            .filter_map(|button| button["callback_data"].as_str());
+        assert!(data.clone().all(|data| (1..=64).contains(&data.len())));
+        assert_eq!(data.count(), 5);
+        let mut long = notice(Occasion::Opened);
+        long.alerts[0].id = railwatch_model::AlertId("a".repeat(60).into());
+        assert_eq!(
+            Message::with_buttons(&long, &PRESSES).buttons.len(),
+            1,
+            "what cannot be said is not offered"
+        );
+        let over = Message::with_buttons(&notice(Occasion::Resolved), &PRESSES);
+        assert_eq!(over.buttons.len(), 2, "what is over can be labelled");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use railwatch_plugin::sink::{DeliveryError, Dispatch, Receipt, Sink, SinkBuild};
 use smallvec::smallvec;
 
 /// Every occasion.
-pub(crate) const OCCASIONS: [(Occasion, &str); 8] = [
+pub(crate) const OCCASIONS: [(Occasion, &str); 9] = [
     (Occasion::Opened, "opened"),
     (Occasion::Reopened, "reopened"),
     (Occasion::Worsened, "worsened"),
@@ -26,8 +26,15 @@ pub(crate) const OCCASIONS: [(Occasion, &str); 8] = [
     (Occasion::Escalated, "escalated"),
     (Occasion::Acknowledged, "acknowledged"),
     (Occasion::Resolved, "resolved"),
+    (Occasion::Freeze, "freeze"),
     (Occasion::Test, "test"),
 ];
+
+/// Every kind of button.
+pub(crate) const PRESSES: [crate::message::Press; 4] = {
+    use crate::message::Press;
+    [Press::Acknowledge, Press::Silence, Press::Label, Press::Freeze]
+};
 
 /// A text with everything that chats, browsers and terminals act upon.
 pub(crate) const HOSTILE: &str = "<!channel> @channel @here <script>alert(1)</script> *b* _i_ ~s~ `c` \
@@ -60,6 +67,7 @@ pub(crate) fn notice(occasion: Occasion) -> Notice {
         at: at("2026-11-23T02:00:10Z"),
         link: Some("https://railwatch.example/incidents/inc-7f3a?tab=a&b=1".to_owned()),
         may_repeat: false,
+        order: None,
     };
     match occasion {
         Occasion::Opened => {}
@@ -78,6 +86,13 @@ pub(crate) fn notice(occasion: Occasion) -> Notice {
             notices.alerts[0].note = Some("looking at it".into());
         }
         Occasion::Resolved => notices.alerts[0].resolved_at = Some(notices.at),
+        Occasion::Freeze => {
+            notices.alerts[0].freeze =
+                Some("frozen by dana on every rail until 2026-11-23T03:00:10Z; gate: done".into());
+            notices.headline =
+                "agent_billing_7 is frozen on every rail until 2026-11-23T03:00:10Z by dana: gate did it"
+                    .to_owned();
+        }
         Occasion::Test => {
             notices.subject = Subject::Railwatch;
             notices.severity = Severity::Info;
@@ -155,6 +170,7 @@ fn alert(id: &str, trigger: Trigger, summary: &str) -> Alert {
         resolved_at: None,
         acknowledged_by: None,
         note: None,
+        freeze: None,
         generation: 12,
         opened_seq: 900,
     }

@@ -23,6 +23,8 @@ const SECRETS: &[(&str, &str)] = &[
     ("PAGERDUTY_ROUTING_KEY", "0123456789abcdef0123456789abcdef"),
     ("OPSGENIE_API_KEY", "g3n13-k3y-s3cr3t"),
     ("WATCHDOG_URL", "https://watchdog.example/ping/s3cr3t-check"),
+    ("RAILWATCH_GATE_SECRET", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"),
+    ("STRIPE_ISSUING_KEY", "rk_live_s3cr3t"),
     ("RAILWATCH_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
 ];
 

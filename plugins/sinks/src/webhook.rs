@@ -1,29 +1,18 @@
-//! A signed webhook: the notice as JSON, signed as Standard Webhooks says
-//! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
-//!
-//! The signature is HMAC-SHA256 over `id.timestamp.body`. With several secrets there are several signatures, so that
-//! a receiver can change its secret without a gap.
+//! A signed webhook: the notice as JSON, signed as Standard Webhooks says.
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
-use railwatch_model::{NoticeId, Timestamp};
 use railwatch_plugin::config::{ConfigError, Span, parse};
 use railwatch_plugin::registry::SinkPlugin;
 use railwatch_plugin::secret::SecretRef;
 use railwatch_plugin::sink::{DeliveryError, Dispatch, Receipt, Sink, SinkBuild};
-use reqwest::Method;
-use reqwest::header::CONTENT_TYPE;
 use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
-use sha2::Sha256;
 use toml::Table;
 
 use crate::endpoint::{Address, Vault};
 use crate::http::{Peer, TIMEOUT};
 use crate::payload;
-use crate::text::digest;
+use crate::signature::{Signer, header_id};
 
 /// The registration.
 pub(crate) const PLUGIN: SinkPlugin = SinkPlugin {
@@ -37,13 +26,6 @@ secrets = [{ env = "RAILWATCH_WEBHOOK_SECRET" }]
     schema: || schema_for!(WebhookConfig),
     build,
 };
-
-/// Signatures that one request carries: the current secret, the next, and room for one more.
-const SECRETS_MAX: usize = 4;
-/// The length of a key that Standard Webhooks asks for, in bytes.
-const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// What marks an encoded secret.
-const SECRET_PREFIX: &str = "whsec_";
 
 /// Settings of a signed webhook.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -73,7 +55,7 @@ fn timeout() -> Span {
 #[derive(Debug)]
 struct Webhook {
     config: WebhookConfig,
-    vault: Vault,
+    signer: Signer,
     peer: Peer,
 }
 
@@ -82,17 +64,9 @@ fn build(table: &Table, build: &SinkBuild) -> Result<Box<dyn Sink>, ConfigError>
     if !config.plain_http && config.url.guards_credentials("url").is_err() {
         return Err(ConfigError::new("url", "use an https:// address, or say plain_http = true"));
     }
-    if !(1..=SECRETS_MAX).contains(&config.secrets.len()) {
-        return Err(ConfigError::new("secrets", format!("give between 1 and {SECRETS_MAX} signing secrets")));
-    }
-    let vault = Vault::of(build);
-    for (index, secret) in config.secrets.iter().enumerate() {
-        let path = format!("secrets[{index}]");
-        let text = vault.check(&path, secret)?;
-        key(&text).map_err(|reason| ConfigError::new(path, reason))?;
-    }
+    let signer = Signer::new(config.secrets.clone(), Vault::of(build))?;
     let peer = Peer::new(config.timeout, build, &config.url.0)?;
-    Ok(Box::new(Webhook { config, vault, peer }))
+    Ok(Box::new(Webhook { config, signer, peer }))
 }
 
 #[async_trait]
@@ -100,17 +74,9 @@ impl Sink for Webhook {
     async fn deliver(&self, dispatch: Dispatch<'_>) -> Result<Receipt, DeliveryError> {
         let body = payload::json(dispatch.notice);
         let body = body.map_err(|error| DeliveryError::Rejected(format!("not writable as JSON: {error}")))?;
-        let id = header_id(&dispatch.notice.id);
-        let now = self.peer.now();
-        let signatures = self.signatures(&id, now, &body)?;
-        let request = self.peer.request(Method::POST, self.config.url.0.clone());
-        let request = request
-            .header(CONTENT_TYPE, "application/json")
-            .header("webhook-id", &id)
-            .header("webhook-timestamp", now.secs())
-            .header("webhook-signature", signatures)
-            .header("idempotency-key", &id)
-            .body(body);
+        // The body has the id as it is.
+        let id = header_id(&dispatch.notice.id.0);
+        let request = self.signer.post(&self.peer, self.config.url.0.clone(), &id, body)?;
         self.peer.send(request, &[]).await?;
         Ok(Receipt { reference: Some(id.into()) })
     }
@@ -120,67 +86,16 @@ impl Sink for Webhook {
     }
 }
 
-impl Webhook {
-    /// One `v1,…` per secret, separated by spaces.
-    fn signatures(&self, id: &str, now: Timestamp, body: &[u8]) -> Result<String, DeliveryError> {
-        let mut signatures = Vec::with_capacity(self.config.secrets.len());
-        for secret in &self.config.secrets {
-            let key = key(&self.vault.text(secret)?);
-            let key = key.map_err(|reason| DeliveryError::Retry { reason, after: None })?;
-            signatures.push(sign(&key, id, now, body));
-        }
-        Ok(signatures.join(" "))
-    }
-}
-
-/// `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`.
-fn sign(key: &[u8], id: &str, now: Timestamp, body: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
-    mac.update(format!("{id}.{}.", now.secs()).as_bytes());
-    mac.update(body);
-    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
-}
-
-/// The key behind a secret's text. The reason does not show the text.
-fn key(secret: &str) -> Result<Vec<u8>, String> {
-    let encoded = secret.strip_prefix(SECRET_PREFIX).unwrap_or(secret);
-    let key = STANDARD.decode(encoded).map_err(|_| "the signing secret is not base64".to_owned())?;
-    if KEY_BYTES.contains(&key.len()) {
-        return Ok(key);
-    }
-    let (min, max) = (KEY_BYTES.start(), KEY_BYTES.end());
-    Err(format!("the signing secret has {} bytes; it needs {min} to {max}", key.len()))
-}
-
-/// The notice's id as a header: itself if it is short, printable and free of the dot that separates the signed parts
-/// and of spaces; otherwise its digest. The body has the id as it is.
-fn header_id(id: &NoticeId) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'.';
-    if (1..=128).contains(&id.0.len()) && id.0.bytes().all(is_plain) {
-        return id.0.to_string();
-    }
-    format!("notice_{}", digest(&id.0))
-}
-
 #[cfg(test)]
 mod tests {
     use railwatch_model::{Notice, Occasion};
 
     use super::*;
+    use crate::signature::{key, sign};
     use crate::testing::{HttpPeer, build_with, deliver, notice, reply, sink};
 
-    const VECTOR: &str = include_str!("../fixtures/webhook/standardwebhooks_vector.json");
     const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     const NEW: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-
-    #[test]
-    fn the_specifications_vector_is_met() {
-        let vector: serde_json::Value = serde_json::from_str(VECTOR).unwrap();
-        let text = |name: &str| vector[name].as_str().unwrap();
-        let now = Timestamp::from_secs(vector["webhook-timestamp"].as_i64().unwrap());
-        let key = key(text("key")).unwrap();
-        assert_eq!(sign(&key, text("webhook-id"), now, text("body").as_bytes()), text("webhook-signature"));
-    }
 
     #[test]
     fn every_secret_signs_what_is_sent() {
@@ -201,15 +116,6 @@ mod tests {
             .collect();
         assert_eq!(request.headers["webhook-signature"], expected.join(" "));
         assert_eq!(serde_json::from_str::<Notice>(&request.body).unwrap(), notice);
-    }
-
-    #[test]
-    fn an_id_that_cannot_be_a_header_is_digested() {
-        assert_eq!(header_id(&NoticeId("agent:a/opened".into())), "agent:a/opened");
-        for odd in ["a b", "a.b", "ä", "a\r\nx: y", ""] {
-            let id = header_id(&NoticeId(odd.into()));
-            assert!(id.starts_with("notice_") && id.len() == 39, "{id}");
-        }
     }
 
     #[test]

@@ -64,6 +64,7 @@ impl Episode {
                 resolved_at: None,
                 acknowledged_by: None,
                 note: None,
+                freeze: None,
                 generation: moment.generation,
                 opened_seq: moment.seq,
             },

@@ -3,7 +3,8 @@
 //! `wait` lets time pass like the host does: a tick in every second in which something is due.
 
 use railwatch_model::{
-    Action, AlertState, Condition, ConditionKind, Holding, Matcher, Severity, Silence, SilenceId, Subject,
+    Action, AlertState, Condition, ConditionKind, Freeze, FreezeId, FreezeStage, GateWord, Holding, Matcher,
+    Severity, Silence, SilenceId, Subject,
 };
 
 use super::*;
@@ -11,19 +12,19 @@ use crate::settings::{Equal, Escalation, Inhibition, Mute};
 use railwatch_model::Occasion;
 
 /// Thursday, 2026-01-01T00:00:00Z.
-const T0: i64 = 1_767_225_600;
+pub(super) const T0: i64 = 1_767_225_600;
 
-struct Life {
-    engine: Engine,
+pub(super) struct Life {
+    pub(super) engine: Engine,
     now: i64,
     n: u32,
     told: Vec<String>,
-    effects: Effects,
+    pub(super) effects: Effects,
 }
 
 /// Runs a timeline with changed settings and compares every notice with the lines that begin with `>`.
 #[track_caller]
-fn life(change: impl FnOnce(&mut Settings), text: &str) -> Life {
+pub(super) fn life(change: impl FnOnce(&mut Settings), text: &str) -> Life {
     let mut generation = generation(1, 100.0);
     change(&mut generation.settings);
     let (engine, effects) = (Engine::new([7; 16], generation), Effects::default());
@@ -79,10 +80,49 @@ impl Life {
                 self.act(Action::Silence(silence));
             }
             ["unsilence"] => self.act(Action::Unsilence { silence: SilenceId("s-1".into()) }),
+            ["freeze", agent, by, approvals, secs] => {
+                let wish = self.freeze(agent, by, approvals.parse().unwrap(), secs.parse().unwrap());
+                self.apply(|now| Record::Action { now, by: (*by).into(), action: Action::Freeze(wish) });
+            }
+            ["unfreeze"] => {
+                let freeze = self.engine.freezes().last().unwrap().id.clone();
+                self.act(Action::Unfreeze { freeze });
+            }
+            ["gate", answer] => {
+                let freeze = self.engine.freezes().last().unwrap();
+                let (freeze, word) = (freeze.id.clone(), freeze.gates[0].clone());
+                let (done, detail) = (*answer == "done", (*answer).into());
+                let GateWord { gate, notice, .. } = word;
+                self.act(Action::GateSaid { freeze, notice, gate, done, detail });
+            }
             ["hold", kind, about, severity] => self.report(kind, about, Some(severity)),
             ["over", kind, about] => self.report(kind, about, None),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn freeze(&self, agent: &str, by: &str, approvals: u8, lasts_secs: u32) -> Box<Freeze> {
+        let now = Timestamp::from_secs(T0 + self.now);
+        let agent = AgentId::new(agent).unwrap();
+        let (incident, alert) = self.engine.open_incident(&agent).unzip();
+        Box::new(Freeze {
+            id: FreezeId(format!("f-{}", self.now).into()),
+            agent,
+            rails: Vec::new(),
+            reason: "runaway".into(),
+            by: by.into(),
+            alert,
+            incident,
+            approvals,
+            approved_by: Vec::new(),
+            stage: FreezeStage::Requested,
+            asked_at: now,
+            lasts_secs,
+            until: now.after(crate::REQUEST_WAITS),
+            lifted_by: None,
+            lifted_at: None,
+            gates: Vec::new(),
+        })
     }
 
     fn incident(&self) -> railwatch_model::IncidentId {
@@ -120,12 +160,17 @@ impl Life {
             let severity = notice.severity.as_str();
             self.told.push(format!("+{at} {} {} {severity}{also}", notice.occasion.as_str(), notice.subject));
         }
+        for (gate, notice) in &effects.orders {
+            let order = notice.order.as_ref().unwrap();
+            self.told.push(format!("+{at} {gate} {} {}", order.verb.event(), order.freeze.agent));
+        }
         self.effects.alerts.extend(effects.alerts);
+        self.effects.orders.extend(effects.orders);
         self.effects.notices.extend(effects.notices);
     }
 }
 
-fn matcher(text: &str) -> Matcher {
+pub(super) fn matcher(text: &str) -> Matcher {
     serde_json::from_str(text).unwrap()
 }
 

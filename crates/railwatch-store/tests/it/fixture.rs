@@ -6,7 +6,7 @@ use railwatch_model::{
     Admitted, AgentId, Alert, AlertId, AlertState, Asset, Disposition, IncidentId, Money, Notice, NoticeId,
     Occasion, Payment, Record, Severity, SignalKind, Subject, Timestamp, Trigger, Usd,
 };
-use railwatch_store::{Batch, Store, StoreOptions};
+use railwatch_store::{Batch, Outcome, Store, StoreOptions};
 use tempfile::TempDir;
 
 /// A folder with a store in it, removed at the end of the test.
@@ -70,6 +70,7 @@ pub(crate) fn alert(id: &str, state: AlertState, secs: i64) -> Alert {
         resolved_at: None,
         acknowledged_by: None,
         note: None,
+        freeze: None,
         generation: 1,
         opened_seq: 1,
     }
@@ -90,5 +91,14 @@ pub(crate) fn notice(id: &str, incident: &str, occasion: Occasion) -> Notice {
         at: at(0),
         link: None,
         may_repeat: false,
+        order: None,
     }
+}
+
+pub(crate) fn sent(receipt: &str) -> Outcome {
+    Outcome::Sent { receipt: receipt.to_owned() }
+}
+
+pub(crate) fn retry(at: Timestamp, error: &str, in_doubt: bool) -> Outcome {
+    Outcome::Retry { at, error: error.to_owned(), in_doubt }
 }

@@ -1,7 +1,7 @@
 use railwatch_model::{Record, SmolStr, Timestamp};
 use railwatch_store::{Batch, JournalSpan, Reject, Store, StoreError, StoreOptions};
 
-use crate::fixture::{Folder, append, at, payments};
+use crate::fixture::{Folder, append, at, payments, sent};
 
 #[test]
 fn what_was_appended_is_read_back_in_order_after_a_reopen() {
@@ -81,7 +81,7 @@ fn calls_that_belong_together_are_durable_together_or_not_at_all() {
     let kept = store.together(|store| {
         append(store, &[payments(1, 2)]);
         // A part that fails leaves no trace and does not end the others.
-        assert!(store.mark_sent(7, at(1), "{}").is_err());
+        assert!(store.settle(7, at(1), &sent("{}")).is_err());
         Ok(append(store, &[payments(2, 3)]))
     });
     assert_eq!(kept.unwrap(), 2);

@@ -1,8 +1,8 @@
 use railwatch_model::Occasion::{Opened, Resolved};
 use railwatch_model::{IncidentId, SmolStr};
-use railwatch_store::{Effects, Interrupted, OutboxState, Store, StoreError};
+use railwatch_store::{Effects, Interrupted, OutboxState, Outcome, Store, StoreError};
 
-use crate::fixture::{Folder, at, notice};
+use crate::fixture::{Folder, at, notice, retry, sent};
 
 /// Queues `(notice, incident)` pairs for `chat`.
 fn queue(store: &mut Store, pairs: &[(&str, &str)]) {
@@ -26,7 +26,7 @@ fn effects_that_are_written_twice_queue_once() {
     let mut store = folder.open();
     queue(&mut store, &[("n1", "i1"), ("n2", "i2")]);
     let first = claim(&mut store, 1);
-    store.mark_sent(first[0].0, at(2), "{}").unwrap();
+    store.settle(first[0].0, at(2), &sent("{}")).unwrap();
     queue(&mut store, &[("n1", "i1"), ("n2", "i2")]);
     assert_eq!(states(&store), ["sent", "sending"]);
 }
@@ -37,11 +37,11 @@ fn an_entry_waits_for_the_earlier_one_of_its_incident_only() {
     let mut store = folder.open();
     queue(&mut store, &[("n1", "i1"), ("n2", "i1"), ("n3", "i2")]);
     assert_eq!(claim(&mut store, 1), [(1, 1), (3, 1)]);
-    store.mark_retry(1, at(1), at(60), "503").unwrap();
+    store.settle(1, at(1), &retry(at(60), "503", false)).unwrap();
     assert_eq!(claim(&mut store, 59), []);
     assert_eq!(store.next_due("chat").unwrap(), Some(at(0)));
     assert_eq!(claim(&mut store, 60), [(1, 2)]);
-    store.mark_sent(1, at(61), r#"{"reference":"ts"}"#).unwrap();
+    store.settle(1, at(61), &sent(r#"{"reference":"ts"}"#)).unwrap();
     let claimed = store.claim("chat", at(62), 10).unwrap();
     assert_eq!((claimed[0].id, claimed[0].earlier.as_deref()), (2, Some(r#"{"reference":"ts"}"#)));
     assert_eq!(store.earlier_receipt(&IncidentId("i2".into()), "chat").unwrap(), None);
@@ -74,12 +74,12 @@ fn an_attempt_that_may_have_arrived_is_repeated_with_a_mark() {
     queue(&mut store, &[("n1", "i1"), ("n2", "i2")]);
     let claimed = store.claim("chat", at(1), 1).unwrap();
     assert!(!claimed[0].in_doubt);
-    store.mark_doubtful(1, at(1), at(2), "no answer").unwrap();
+    store.settle(1, at(1), &retry(at(2), "no answer", true)).unwrap();
     let claimed = store.claim("chat", at(2), 1).unwrap();
     assert_eq!((claimed[0].id, claimed[0].in_doubt, claimed[0].attempt), (1, true, 2));
-    store.mark_sent(1, at(3), "{}").unwrap();
+    store.settle(1, at(3), &sent("{}")).unwrap();
     assert_eq!(store.outbox(Some(OutboxState::Sent), 1).unwrap()[0].n_doubts, 1);
-    assert!(store.mark_doubtful(1, at(4), at(5), "no answer").is_err(), "no attempt is under way");
+    assert!(store.settle(1, at(4), &retry(at(5), "no answer", true)).is_err(), "no attempt is under way");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn what_was_claimed_and_not_attempted_goes_back() {
     let mut store = folder.open();
     queue(&mut store, &[("n1", "i1"), ("n2", "i2")]);
     store.claim("chat", at(1), 1).unwrap();
-    store.mark_retry(1, at(1), at(1), "503").unwrap();
+    store.settle(1, at(1), &retry(at(1), "503", false)).unwrap();
     assert_eq!(claim(&mut store, 2), [(1, 2), (2, 1)]);
     store.unclaim(&[1, 2]).unwrap();
     assert_eq!(states(&store), ["retry", "queued"]);
@@ -102,9 +102,9 @@ fn people_retry_and_drop_what_is_not_on_its_way() {
     queue(&mut store, &[("n1", "i1"), ("n2", "i2")]);
     claim(&mut store, 1);
     assert!(matches!(store.drop_outbox(1, at(2)), Err(StoreError::NotFound { .. })), "it is being sent");
-    store.mark_dead(1, at(2), "no such channel").unwrap();
-    store.mark_unknown(2, at(2), "the task died").unwrap();
-    assert!(store.mark_sent(1, at(3), "{}").is_err(), "no attempt is under way");
+    store.settle(1, at(2), &Outcome::Dead { error: "no such channel".to_owned() }).unwrap();
+    store.settle(2, at(2), &Outcome::Unknown { error: "the task died".to_owned() }).unwrap();
+    assert!(store.settle(1, at(3), &sent("{}")).is_err(), "no attempt is under way");
     assert_eq!(store.outbox_totals().unwrap().dead, 1);
     store.retry_outbox(1, at(3)).unwrap();
     store.drop_outbox(2, at(3)).unwrap();
@@ -132,8 +132,8 @@ fn entries_of_a_sink_that_is_gone_become_dead_letters() {
     let mut store = folder.open();
     queue(&mut store, &[("n1", "i1"), ("n2", "i2")]);
     claim(&mut store, 1);
-    store.mark_sent(1, at(2), "{}").unwrap();
-    store.mark_retry(2, at(2), at(9), "503").unwrap();
+    store.settle(1, at(2), &sent("{}")).unwrap();
+    store.settle(2, at(2), &retry(at(9), "503", false)).unwrap();
     assert_eq!(store.waiting_by_sink().unwrap(), [("chat".into(), 1)]);
     assert_eq!(store.bury_sink("chat", at(3), "no such sink").unwrap(), 1);
     assert_eq!(states(&store), ["sent", "dead"]);
@@ -145,9 +145,9 @@ fn entries_of_a_sink_that_is_gone_become_dead_letters() {
 fn effects_may_be_written_again_at_any_moment() {
     let steps: [fn(&mut Store); 6] = [
         |store| drop(store.claim("chat", at(1), 1).unwrap()),
-        |store| store.mark_retry(1, at(2), at(3), "503").unwrap(),
+        |store| store.settle(1, at(2), &retry(at(3), "503", false)).unwrap(),
         |store| drop(store.claim("chat", at(3), 1).unwrap()),
-        |store| store.mark_unknown(1, at(4), "the task died").unwrap(),
+        |store| store.settle(1, at(4), &Outcome::Unknown { error: "the task died".to_owned() }).unwrap(),
         |store| store.drop_outbox(1, at(5)).unwrap(),
         |store| store.retry_outbox(1, at(6)).unwrap(),
     ];

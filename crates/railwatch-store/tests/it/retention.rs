@@ -2,7 +2,7 @@ use railwatch_model::AlertState::{Firing, Resolved};
 use railwatch_model::{Alert, IncidentId, Occasion};
 use railwatch_store::{Effects, Store, StoreOptions};
 
-use crate::fixture::{Folder, alert, append, at, notice, payments};
+use crate::fixture::{Folder, alert, append, at, notice, payments, sent};
 
 fn checkpoint(store: &mut Store, seq: u64) {
     let epoch = store.checkpoint_begin(seq).unwrap();
@@ -65,7 +65,7 @@ fn effects_are_forgotten_only_when_no_recovery_would_write_them_again() {
         .write_effects(&[Effects { seq: 1, alerts, outbox: outbox.to_vec(), ..Effects::default() }])
         .unwrap();
     for claimed in store.claim("chat", at(2), 10).unwrap() {
-        store.mark_sent(claimed.id, at(2), "{}").unwrap();
+        store.settle(claimed.id, at(2), &sent("{}")).unwrap();
     }
     let forget = |store: &mut Store| {
         (store.forget_outbox(at(100), 10).unwrap(), store.forget_alerts(at(100), 10).unwrap())

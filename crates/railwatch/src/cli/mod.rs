@@ -11,6 +11,7 @@ mod demo;
 mod desk;
 mod doctor;
 mod explain;
+mod freeze;
 mod generations;
 mod output;
 mod query;
@@ -83,6 +84,15 @@ enum Verb {
         /// The alert.
         alert: String,
     },
+    /// Ask every gate to freeze an agent, or agree with somebody who asked; gates rehearse until `dry_run = false`.
+    Freeze(freeze::FreezeArgs),
+    /// End an agent's freeze, or take the request back.
+    Unfreeze {
+        /// The agent.
+        agent: String,
+    },
+    /// List freezes: asked for, in force, or over today, with what each gate said.
+    Freezes,
     /// Keep alerts from people for a while.
     #[command(subcommand)]
     Silence(desk::SilenceVerb),
@@ -252,6 +262,9 @@ fn dispatch(cli: Cli, out: &mut Out) -> Result<(), Failure> {
         Verb::Agents(args) => query::agents(&config, &args, out),
         Verb::Alerts(verb) => query::alerts(&config, verb, out),
         Verb::Explain { alert } => explain::explain(&config, &alert, out),
+        Verb::Freeze(args) => freeze::freeze(&config, &args, out),
+        Verb::Unfreeze { agent } => freeze::unfreeze(&config, &agent, out),
+        Verb::Freezes => freeze::list(&config, out),
         Verb::Silence(verb) => desk::silence(&config, verb, out),
         Verb::Review(verb) => desk::review(&config, verb, out),
         Verb::Tune { trigger } => desk::tune(&config, &trigger, out),

@@ -142,6 +142,7 @@ pub(crate) mod tests {
             resolved_at: Some(at),
             acknowledged_by: None,
             note: None,
+            freeze: None,
             generation: 1,
             opened_seq: 1,
         }

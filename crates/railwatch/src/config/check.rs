@@ -12,7 +12,7 @@ use super::agents::{BudgetSpec, canonical};
 use super::diagnostic::{Diagnostic, Place, did_you_mean};
 use super::files;
 use super::load::{Building, entry_path};
-use super::settings::Config;
+use super::settings::{Config, GATES};
 use super::tree::Node;
 
 /// The kinds of signal that railwatch itself knows.
@@ -51,6 +51,8 @@ pub(super) fn check(
     }
     team_references(build);
     routes(build, registries);
+    freezes(build, config);
+    people(build);
     announcements(build, registries);
     prices(build);
     webhook_paths(build, config);
@@ -218,8 +220,9 @@ fn routes(build: &mut Building<'_>, registries: &Registries<'_>) {
         ("escalations", &["match"]),
         ("mutes", &["match"]),
         ("inhibitions", &["match", "by"]),
+        ("freeze.policies", &["match"]),
     ] {
-        for (index, node) in root.elements(section).iter().enumerate() {
+        for (index, node) in elements(root, section).iter().enumerate() {
             let path = format!("{section}[{index}]");
             sink_references(build, &path, node);
             for key in matchers {
@@ -263,6 +266,11 @@ fn sink_references(build: &mut Building<'_>, path: &str, node: &Node) {
                     finding.help("leave it out: it gives signs of life without being named".to_owned()),
                 );
             }
+            Some((_, Some(plugin))) if GATES.contains(plugin) => {
+                let message = format!("sink {name:?} is a gate, which tells people nothing");
+                let finding = Diagnostic::error(path, message, sink.place).label("takes no notices");
+                build.report(finding.help("leave it out: freezes reach every gate".to_owned()));
+            }
             Some(_) => {}
             None => {
                 let finding = Diagnostic::error(path, format!("there is no sink {name:?}"), sink.place);
@@ -276,9 +284,80 @@ fn sink_references(build: &mut Building<'_>, path: &str, node: &Node) {
     }
 }
 
+/// The elements of an array of tables, at most one table down.
+fn elements<'a>(root: &'a Node, path: &str) -> &'a [Node] {
+    match path.split_once('.') {
+        Some((table, key)) => root.child(table).map_or(&[], |node| node.elements(key)),
+        None => root.elements(path),
+    }
+}
+
+/// Two people with one name, or one account with two names: nobody could say who it was.
+fn people(build: &mut Building<'_>) {
+    unique_names(build, "people");
+    for key in ["slack", "telegram"] {
+        let mut seen: HashMap<String, Place> = HashMap::new();
+        for (index, node) in build.root.elements("people").iter().enumerate() {
+            let Some(account) = node.child(key) else { continue };
+            match seen.entry(account.to_toml().to_string()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(account.place);
+                }
+                Entry::Occupied(entry) => {
+                    let message = format!("two people have the {key} account {}", entry.key());
+                    build.report(twice(
+                        format!("people[{index}].{key}"),
+                        message,
+                        account.place,
+                        *entry.get(),
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// Who freezes must have a gate, and people who must agree must be told apart.
+fn freezes(build: &mut Building<'_>, config: &Config) {
+    let Some(node) = build.root.child("freeze") else { return };
+    unique_names(build, "freeze.policies");
+    let policies = node.elements("policies");
+    if let Some(policy) = policies.first()
+        && config.gates().next().is_none()
+    {
+        let finding = Diagnostic::error("freeze.policies", "there is no gate that could freeze", policy.key);
+        build.report(
+            finding
+                .label("asks nobody")
+                .help("add a sink with plugin = \"gate\" or \"stripe_issuing\"".to_owned()),
+        );
+    }
+    for (index, policy) in policies.iter().enumerate() {
+        let conditions = policy.child("match").and_then(Node::table);
+        if conditions.is_some_and(|conditions| conditions.is_empty()) {
+            let path = format!("freeze.policies[{index}].match");
+            let finding =
+                Diagnostic::error(path, "this policy freezes whoever is in any incident", policy.key);
+            build.report(finding.help("give a condition, such as severity = \"critical\"".to_owned()));
+        }
+    }
+    if config.freeze.approvals > 1 && config.http.tokens.len() < 2 {
+        let place = node.child("approvals").map_or(node.key, |approvals| approvals.place);
+        let finding =
+            Diagnostic::error("freeze.approvals", "without tokens anybody can be two people", place);
+        build.report(
+            finding.label("needs two tokens").help("add [[http.tokens]], one for each person".to_owned()),
+        );
+    }
+    if config.freeze.lasts.0 > config.freeze.longest.0 {
+        let place = node.child("lasts").map_or(node.key, |lasts| lasts.place);
+        build.report(Diagnostic::error("freeze.lasts", "this is longer than `freeze.longest`", place));
+    }
+}
+
 fn unique_names(build: &mut Building<'_>, section: &str) {
     let mut seen: HashMap<&str, Place> = HashMap::new();
-    for (index, node) in build.root.elements(section).iter().enumerate() {
+    for (index, node) in elements(build.root, section).iter().enumerate() {
         let Some(name) = node.child("name") else { continue };
         let Some(text) = name.text() else { continue };
         match seen.entry(text) {

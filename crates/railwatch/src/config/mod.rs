@@ -14,6 +14,7 @@ mod diagnostic;
 mod files;
 mod init;
 mod load;
+mod people;
 mod plugins;
 mod route;
 mod schema;
@@ -43,12 +44,13 @@ pub(crate) use files::{below, script_name};
 pub use init::init;
 pub(crate) use load::entry_path;
 pub use load::{load, load_texts, load_with};
+pub use people::{Callbacks, Person, SlackCallbacks, TelegramCallbacks};
 pub use route::Told;
 pub use schema::schema;
 pub use settings::{
-    AccessToken, Alerts, Config, Day, DetectorCommon, DetectorConfig, Equal, Escalation, Http, Inhibition,
-    Limits, Mute, Price, PricePoll, Route, Rules, Score, SeverityFrom, SinkCommon, SinkConfig, SourceCommon,
-    SourceConfig, Store,
+    AccessToken, Alerts, Config, Day, DetectorCommon, DetectorConfig, Equal, Escalation, Freeze,
+    FreezePolicy, Http, Inhibition, Limits, Mute, Price, PricePoll, Route, Rules, Score, SeverityFrom,
+    SinkCommon, SinkConfig, SourceCommon, SourceConfig, Store,
 };
 pub use show::show_resolved;
 pub use values::{

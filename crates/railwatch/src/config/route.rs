@@ -49,7 +49,7 @@ impl Config {
 
     fn routed(&self, facts: &Facts) -> Vec<(&str, String)> {
         if self.routes.is_empty() {
-            let all = self.sinks.iter().filter(|(_, sink)| !sink.is_heartbeat());
+            let all = self.sinks.iter().filter(|(_, sink)| !sink.is_heartbeat() && !sink.is_gate());
             return all.map(|(sink, _)| (sink.as_str(), "no routes: all sinks".to_owned())).collect();
         }
         let mut named = Vec::new();

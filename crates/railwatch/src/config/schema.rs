@@ -9,8 +9,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::Registries;
 use super::agents::{Agent, Announcement, Fleet, Team};
+use super::people::{Callbacks, Person};
 use super::settings::{
-    Alerts, DetectorCommon, Escalation, Http, Inhibition, Limits, Mute, Price, Route, Rules, Score,
+    Alerts, DetectorCommon, Escalation, Freeze, Http, Inhibition, Limits, Mute, Price, Route, Rules, Score,
     SinkCommon, SourceCommon, Store,
 };
 use super::values::Zone;
@@ -48,6 +49,12 @@ struct Root {
     mutes: Option<Vec<Mute>>,
     /// Which incidents explain others.
     inhibitions: Option<Vec<Inhibition>>,
+    /// How agents are frozen.
+    freeze: Option<Freeze>,
+    /// Chats whose buttons and commands are heard.
+    callbacks: Option<Callbacks>,
+    /// Who may act from them.
+    people: Option<Vec<Person>>,
     /// The agents.
     agents: Option<Vec<Agent>>,
     /// The teams.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agents::{Agent, Announcement, Fleet, Team};
 use super::load::entry_path;
+use super::people::{Callbacks, Person};
 use super::values::{Address, AgentName, DayTime, Positive, PriceText, RateLimit, Sha256Text, Url, Zone};
 
 /// A checked configuration. Two generations are compared with `==`, section by section.
@@ -45,6 +46,12 @@ pub struct Config {
     pub mutes: Vec<Mute>,
     /// Which incidents explain others.
     pub inhibitions: Vec<Inhibition>,
+    /// How agents are frozen.
+    pub freeze: Freeze,
+    /// Chats whose buttons and commands are heard.
+    pub callbacks: Callbacks,
+    /// Who may act from them.
+    pub people: Vec<Person>,
     /// The agents.
     pub agents: Vec<Agent>,
     /// The teams.
@@ -73,7 +80,20 @@ impl SinkConfig {
     pub fn is_heartbeat(&self) -> bool {
         self.plugin == "heartbeat"
     }
+
+    /// True if it freezes agents and tells people nothing.
+    pub fn is_gate(&self) -> bool {
+        GATES.contains(&self.plugin.as_str())
+    }
+
+    /// True if a gate only rehearses, as it does unless it says otherwise.
+    pub fn is_dry_run(&self) -> bool {
+        self.table.get("dry_run").and_then(toml::Value::as_bool).unwrap_or(true)
+    }
 }
+
+/// The plugins that freeze agents.
+pub(super) const GATES: [&str; 2] = ["gate", "stripe_issuing"];
 
 /// A sink: what the host handles, and the plugin's own table.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,6 +178,11 @@ impl Common for DetectorCommon {
 }
 
 impl Config {
+    /// The sinks that can freeze agents.
+    pub fn gates(&self) -> impl Iterator<Item = (&SmolStr, &SinkConfig)> {
+        self.sinks.iter().filter(|(_, sink)| sink.is_gate() && sink.common.enabled)
+    }
+
     /// Every path of scripts that is named, with the key that names it.
     pub fn scripts(&self) -> impl Iterator<Item = (String, &Path)> {
         let decoders = self.sources.iter().filter_map(|(name, source)| {
@@ -356,6 +381,50 @@ pub struct Inhibition {
     pub equal: Vec<Equal>,
 }
 
+/// How agents are frozen: kept from paying for a while by the gates among the sinks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Freeze {
+    /// How many people must agree before a person's freeze takes effect, whoever asks included; 2 needs `http.tokens`,
+    /// which say who is who.
+    #[schemars(range(min = 1, max = 2))]
+    pub approvals: u8,
+    /// How long a freeze lasts unless somebody says so.
+    pub lasts: Positive,
+    /// The longest that anybody may ask for.
+    pub longest: Positive,
+    /// What freezes agents by itself; the first that matches counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<FreezePolicy>,
+}
+
+/// Freezes the agent of an incident that matches, when people are told that it began, began again, grew worse or is
+/// escalated. What is kept from people freezes nobody.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FreezePolicy {
+    /// Its name, unique.
+    #[schemars(length(min = 1, max = 80))]
+    pub name: String,
+    /// Which incidents; at least one condition.
+    #[serde(rename = "match")]
+    pub matches: Matcher,
+    /// The rails; all of them by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rails: Vec<String>,
+    /// For how long; `freeze.lasts` by default.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<Positive>,
+    /// How many people must agree first; 0 asks nobody.
+    #[serde(default = "FreezePolicy::default_approvals")]
+    #[schemars(range(max = 2))]
+    pub approvals: u8,
+    /// Agents that it may have frozen at a time without asking anybody; further ones wait for a person.
+    #[serde(default = "FreezePolicy::default_at_most")]
+    #[schemars(range(max = 1000))]
+    pub at_most: u32,
+}
+
 /// A day of the week.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -452,6 +521,22 @@ impl Price {
 impl PricePoll {
     fn default_every() -> Positive {
         secs(60)
+    }
+}
+
+impl FreezePolicy {
+    fn default_approvals() -> u8 {
+        1
+    }
+
+    fn default_at_most() -> u32 {
+        10
+    }
+}
+
+impl Default for Freeze {
+    fn default() -> Self {
+        Self { approvals: 1, lasts: secs(HOUR), longest: secs(7 * DAY), policies: Vec::new() }
     }
 }
 

@@ -41,6 +41,9 @@ pub fn show_resolved(config: &Config, registries: &Registries<'_>) -> String {
     put(&mut root, "routes", &config.routes);
     put(&mut root, "escalations", &config.escalations);
     put(&mut root, "mutes", &config.mutes);
+    put(&mut root, "freeze", &config.freeze);
+    put(&mut root, "callbacks", &config.callbacks);
+    put(&mut root, "people", &config.people);
     put(&mut root, "inhibitions", &config.inhibitions);
     put(&mut root, "teams", &config.teams);
     put(&mut root, "agents", &config.agents);

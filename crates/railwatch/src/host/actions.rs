@@ -1,6 +1,8 @@
 //! What people can do to a running railwatch, in one place for the command line, the API, buttons in chats and the
 //! dashboard. Every action is checked here, journaled by the core, and kept in the audit with the name of its author.
 
+mod freeze;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +58,8 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+pub(crate) use self::freeze::FreezeWish;
 
 type Done<T> = Result<T, Refusal>;
 
@@ -243,9 +247,7 @@ impl Actions {
         if until > now.after(SILENCE_MAX) {
             return wrong("a silence lasts for a year at most; use a mute window or change the rule");
         }
-        let mut random = [0; 4];
-        getrandom::fill(&mut random).map_err(|_| Refusal::Conflict("no random numbers".to_owned()))?;
-        let id = SilenceId(SmolStr::new(format!("s-{:08x}", u32::from_be_bytes(random))));
+        let id = SilenceId(random_name("s")?);
         let reason = SmolStr::new(wish.reason.trim());
         Ok(Silence { id, matcher, by, reason, from, until, until_resolved: wish.until_resolved })
     }
@@ -317,6 +319,7 @@ pub(crate) fn test_notice(sink: &str, by: &str, at: Timestamp) -> Notice {
         at,
         link: None,
         may_repeat: false,
+        order: None,
     }
 }
 
@@ -332,6 +335,13 @@ fn like(alert: &Alert) -> Matcher {
         kind: text(facts.kinds.first().cloned()),
         ..Matcher::default()
     }
+}
+
+/// A name that nothing else has, such as `s-0123abcd`.
+fn random_name(kind: &str) -> Done<SmolStr> {
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).map_err(|_| Refusal::Conflict("no random numbers".to_owned()))?;
+    Ok(SmolStr::new(format!("{kind}-{:08x}", u32::from_be_bytes(random))))
 }
 
 fn check_text(what: &str, text: Option<&str>) -> Done<()> {

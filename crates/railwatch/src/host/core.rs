@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use railwatch_engine::{Accepted, Engine, Generation, Retired};
-use railwatch_model::{Action, Condition, Payment, Record, Seq, SmolStr, Timestamp};
+use railwatch_model::{
+    Action, Condition, ConditionKind, Notice, Payment, Record, Seq, SmolStr, Subject, Timestamp,
+};
 use railwatch_plugin::clock::Clock;
 use railwatch_plugin::source::Submission;
 use railwatch_store::{Effects, Reject};
@@ -356,8 +358,7 @@ impl Core {
             self.applied = seq;
             self.metrics.journal_seq.set(i64::try_from(seq).unwrap_or(i64::MAX));
             self.metrics.count_effects(&effects);
-            let config = &self.config;
-            let effects = store_effects(seq, &appended.records, effects, |notice| config.sinks_for(notice));
+            let effects = store_effects(seq, &appended.records, effects, |notice| self.told(notice));
             self.publisher.applied(appended.records, &effects.alerts);
             if !effects.is_empty() {
                 progress.effects.push(effects);
@@ -367,6 +368,18 @@ impl Core {
             // Whoever asked reads the store next, and must find what came of it.
             self.write_effects(progress, flight.done).await;
         }
+    }
+
+    /// The sinks that are told of a notice. One that fails is not told so itself.
+    fn told(&self, notice: &Notice) -> Vec<SmolStr> {
+        let mut sinks = self.config.sinks_for(notice);
+        if notice.subject == Subject::Railwatch {
+            let held = self.engine.conditions_of(&Subject::Railwatch);
+            let failing = held.iter().filter(|condition| condition.kind == ConditionKind::SinkFailing);
+            let failing: Vec<&SmolStr> = failing.map(|condition| &condition.about).collect();
+            sinks.retain(|sink| !failing.contains(&sink));
+        }
+        sinks
     }
 
     /// Writes effects on their own when people wait for them, or when no batch comes that they could ride along with.

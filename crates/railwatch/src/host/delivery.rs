@@ -11,12 +11,13 @@ use futures_util::future::join_all;
 use railwatch_model::{ConditionKind, Notice, Severity, SmolStr, Subject, Timestamp};
 use railwatch_plugin::clock::Clock;
 use railwatch_plugin::sink::{DeliveryError, Dispatch, Sink};
+use railwatch_store::Outcome;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::core::CoreHandle;
 use crate::host::gather::{GATHERED_MAX, Parcel, gather};
 use crate::host::health::Health;
-use crate::host::journal::{Journal, Outcome};
+use crate::host::journal::Journal;
 use crate::host::metrics::{Metrics, SinkCounters};
 use crate::host::pace::{Breaker, Bucket};
 
@@ -323,6 +324,7 @@ mod tests {
             at: Timestamp::EPOCH,
             link: None,
             may_repeat: false,
+            order: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use railwatch_model::{Alert, ReviewVerdict, Silence, SmolStr, Timestamp};
+use railwatch_model::{Alert, Freeze, ReviewVerdict, Silence, SmolStr, Timestamp};
 use railwatch_store::{LabelCounts, Labelling};
 use railwatch_web::{Ask, Endpoints, Named, Problem, Told, get, post};
 use schemars::JsonSchema;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cli::tune;
-use crate::host::actions::{Preview, Refusal, SilenceWish};
+use crate::host::actions::{FreezeWish, Preview, Refusal, SilenceWish};
 use crate::host::api::{Api, JsonAnswer, Listing, Nothing, actor};
 
 /// Labels that a suggestion is made from: the latest ones.
@@ -38,6 +38,21 @@ pub(crate) fn endpoints() -> Endpoints<Api> {
         )
         .add(get::<Value>("/v1/reviews/tune/{trigger}", "What the labels of a trigger suggest."), tuning)
         .add(post::<Label, Value>("/v1/alerts/{alert}/label", "Say what an alert was."), label)
+        .add(
+            post::<FreezeWish, Freeze>(
+                "/v1/agents/{agent}/freeze",
+                "Ask every gate to freeze an agent, or agree with somebody who asked.",
+            ),
+            freeze,
+        )
+        .add(
+            post::<Nothing, Freeze>(
+                "/v1/agents/{agent}/unfreeze",
+                "End an agent's freeze, or take the request back.",
+            ),
+            unfreeze,
+        )
+        .add(get::<Vec<Freeze>>("/v1/freezes", "Freezes: asked for, in force, or over today."), freezes)
         .add(post::<Nothing, Value>("/v1/sinks/{sink}/test", "Send a test message."), test)
 }
 
@@ -146,11 +161,36 @@ pub(crate) fn label_json(label: &Labelling) -> Value {
     })
 }
 
+async fn freeze(
+    State(api): State<Api>,
+    Named(agent): Named<String>,
+    headers: HeaderMap,
+    Told(wish): Told<FreezeWish>,
+) -> JsonAnswer<Freeze> {
+    Ok(Json(api.actions.freeze(actor(&headers)?, &agent, wish).await?))
+}
+
+async fn unfreeze(
+    State(api): State<Api>,
+    Named(agent): Named<String>,
+    headers: HeaderMap,
+) -> JsonAnswer<Freeze> {
+    Ok(Json(api.actions.unfreeze(actor(&headers)?, &agent).await?))
+}
+
+async fn freezes(State(api): State<Api>) -> JsonAnswer<Vec<Freeze>> {
+    Ok(Json(api.actions.freezes().await?))
+}
+
 async fn test(State(api): State<Api>, Named(sink): Named<String>, headers: HeaderMap) -> JsonAnswer<Value> {
     let by = actor(&headers)?;
     let name = SmolStr::new(&sink);
     if !api.status.borrow().sinks.contains(&name) {
         return Err(Refusal::Missing(format!("no sink {sink:?} is running")).into());
+    }
+    if api.status.borrow().hearts.contains(&name) {
+        let why = format!("{sink} is a heartbeat: it gives signs of life by itself and takes no notices");
+        return Err(Refusal::Wrong(why).into());
     }
     let notice = api.actions.test_sink(by, name).await?;
     Ok(Json(json!({ "notice": notice })))

@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Loaded, RateLimit, SecretMark, SinkConfig, SourceConfig, below, entry_path};
 use crate::host::Status;
-use crate::host::actions::test_notice;
+use crate::host::actions::{Actions, test_notice};
+use crate::host::callbacks::{self, Proofs};
 use crate::host::core::CoreHandle;
 use crate::host::delivery::{self, Delivery};
 use crate::host::health::Health;
@@ -60,8 +61,10 @@ pub(crate) struct Edges {
     pub(crate) outlets: CancellationToken,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) link: Option<String>,
+    pub(crate) actions: Actions,
     pub(crate) sources: BTreeMap<SmolStr, Running<SourceConfig>>,
     pub(crate) sinks: BTreeMap<SmolStr, Running<SinkConfig>>,
+    pub(crate) callbacks: Option<Running<callbacks::Settings>>,
 }
 
 /// What an edge was built from besides its own table: when none of it changed, the edge is not touched.
@@ -88,6 +91,8 @@ pub(crate) struct Plan {
     sinks: BTreeMap<SmolStr, (Origin<SinkConfig>, Box<dyn Sink>)>,
     ending_sources: Vec<SmolStr>,
     ending_sinks: Vec<SmolStr>,
+    /// The chats that are heard, if that has changed.
+    callbacks: Option<(Origin<callbacks::Settings>, Proofs)>,
     base_dir: PathBuf,
 }
 
@@ -154,7 +159,35 @@ impl Edges {
         let is_wanted = |name: &&SmolStr| wanted_sinks.clone().any(|(wanted, _)| wanted == *name);
         let ends = |name: &&SmolStr| !is_wanted(name) || sinks.contains_key(*name);
         let ending_sinks = self.sinks.keys().filter(ends).cloned().collect();
-        Ok(Plan { sources, sinks, ending_sources, ending_sinks, base_dir })
+        let callbacks = self.plan_callbacks(loaded)?;
+        Ok(Plan { sources, sinks, ending_sources, ending_sinks, callbacks, base_dir })
+    }
+
+    fn plan_callbacks(
+        &self,
+        loaded: &Loaded,
+    ) -> Result<Option<(Origin<callbacks::Settings>, Proofs)>, BuildError> {
+        let (callbacks, people) = (loaded.config.callbacks.clone(), loaded.config.people.clone());
+        let config = callbacks::Settings { callbacks, people };
+        let proofs = Proofs::new(&config, &self.secrets)?;
+        let origin = Origin { config, decoder: Files::new(), secrets: SecretMark::default() };
+        let is_known = match &self.callbacks {
+            Some(running) => running.origin == origin,
+            None => proofs.is_empty(),
+        };
+        Ok((!is_known).then_some((origin, proofs)))
+    }
+
+    async fn start_callbacks(&mut self, origin: Origin<callbacks::Settings>, proofs: Proofs) {
+        end(self.callbacks.take()).await;
+        if proofs.is_empty() {
+            return;
+        }
+        let cancel = self.inlets.child_token();
+        let desk = callbacks::Desk::new(origin.config.clone(), self.actions.clone());
+        let run = desk.run(proofs, self.mounts.clone(), cancel.clone());
+        let task = self.supervisor.spawn("callbacks", run);
+        self.callbacks = Some(Running { origin, scripts: None, cancel, task, status: None });
     }
 
     /// Carries a plan out: ends what must end, then starts what is new.
@@ -174,9 +207,14 @@ impl Edges {
         for (name, planned) in plan.sources {
             self.start_source(name, planned, plan.base_dir.clone());
         }
+        if let Some((origin, proofs)) = plan.callbacks {
+            self.start_callbacks(origin, proofs).await;
+        }
         let sources =
             self.sources.iter().filter_map(|(name, running)| Some((name.clone(), running.status.clone()?)));
         let (sources, sinks) = (sources.collect(), self.sinks.keys().cloned().collect());
+        let hearts = self.sinks.iter().filter(|(_, sink)| sink.origin.config.is_heartbeat());
+        let hearts = hearts.map(|(name, _)| name.clone()).collect();
         self.health.keep(
             ConditionKind::RailBlind,
             |subject, _| matches!(subject, Subject::Source(name) if self.sources.contains_key(name)),
@@ -186,6 +224,7 @@ impl Edges {
         self.status.send_modify(|status| {
             status.sources = sources;
             status.sinks = sinks;
+            status.hearts = hearts;
             status.decoders = decoders;
         });
     }

@@ -59,7 +59,8 @@ pub(crate) fn gather(claimed: Vec<Claimed>) -> Vec<Parcel> {
     for claimed in claimed {
         match claimed.notice.occasion {
             Occasion::Acknowledged | Occasion::Resolved => ends.push(claimed),
-            Occasion::Test => parcels.push(Parcel::single(claimed)),
+            // What a freeze came to is told by itself: it is about one agent, and somebody waits for it.
+            Occasion::Freeze | Occasion::Test => parcels.push(Parcel::single(claimed)),
             Occasion::Opened
             | Occasion::Reopened
             | Occasion::Worsened
@@ -104,6 +105,7 @@ fn together(mut claimed: Vec<Claimed>) -> Option<Parcel> {
         at,
         link: None,
         may_repeat: false,
+        order: None,
     };
     Some(Parcel { ids, notice, attempt, in_doubt, earlier: None })
 }
@@ -180,6 +182,7 @@ mod tests {
             at: Timestamp::from_secs(id),
             link: None,
             may_repeat: false,
+            order: None,
         };
         Claimed { id, notice, attempt: 1, in_doubt: id == 3, earlier: None }
     }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use railwatch_engine::{
-    Directory, Engine, Equal, Escalation, Generation, Inhibition, Mute, SeenLimits, Settings,
+    Directory, Engine, Equal, Escalation, FreezePolicy, FreezeSettings, Gate, Generation, Inhibition, Mute,
+    SeenLimits, Settings,
 };
 use railwatch_model::{Facts, Seq, SmolStr, Subject, Timestamp};
 use railwatch_plugin::column::Column;
@@ -222,6 +223,7 @@ fn settings(config: &Config) -> Settings {
         escalations: config.escalations.iter().map(escalation).collect(),
         mutes: config.mutes.iter().map(|block| mute(block, config)).collect(),
         inhibitions: config.inhibitions.iter().map(inhibition).collect(),
+        freeze: freeze(config),
         subjects_max: config.limits.agents as usize,
         seen: SeenLimits { keys_max: config.limits.dedup_keys as usize, ..SeenLimits::default() },
         ..Settings::default()
@@ -230,6 +232,29 @@ fn settings(config: &Config) -> Settings {
 
 fn escalation(block: &config::Escalation) -> Escalation {
     Escalation { name: SmolStr::new(&block.name), after: block.after.0, matcher: block.matches.clone() }
+}
+
+fn freeze(config: &Config) -> FreezeSettings {
+    let gates = config.gates().map(|(name, sink)| Gate { name: name.clone(), dry_run: sink.is_dry_run() });
+    let policies = config.freeze.policies.iter().map(|policy| FreezePolicy {
+        name: SmolStr::new(&policy.name),
+        matcher: policy.matches.clone(),
+        rails: policy.rails.iter().map(SmolStr::new).collect(),
+        lasts_secs: whole_secs(policy.lasts.unwrap_or(config.freeze.lasts)),
+        approvals: policy.approvals,
+        at_most: policy.at_most as usize,
+    });
+    FreezeSettings {
+        gates: gates.collect(),
+        approvals: config.freeze.approvals,
+        lasts_secs: whole_secs(config.freeze.lasts),
+        longest_secs: whole_secs(config.freeze.longest),
+        policies: policies.collect(),
+    }
+}
+
+fn whole_secs(span: config::Positive) -> u32 {
+    u32::try_from(span.0.as_secs()).unwrap_or(u32::MAX).max(1)
 }
 
 fn mute(block: &config::Mute, config: &Config) -> Mute {

@@ -9,8 +9,8 @@ use railwatch_engine::SavedSubject;
 use railwatch_model::{Action, Notice, Record, Seq, SmolStr, Subject, Timestamp};
 use railwatch_plugin::clock::Clock;
 use railwatch_store::{
-    Advice, AuditEntry, Batch, Claimed, Effects, Generation, Interrupted, Labelling, OutboxId, Reject, Store,
-    StoreError, SubjectRow,
+    Advice, AuditEntry, Batch, Claimed, Effects, Generation, Interrupted, Labelling, OutboxId, Outcome,
+    Reject, Store, StoreError, SubjectRow,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -178,19 +178,6 @@ impl Journal {
     }
 }
 
-/// How an attempt ended.
-#[derive(Debug, Clone)]
-pub(crate) enum Outcome {
-    /// The sink has it.
-    Sent { receipt: String },
-    /// Try again; in doubt if the sink may have it.
-    Retry { at: Timestamp, error: String, in_doubt: bool },
-    /// Give up.
-    Dead { error: String },
-    /// The sink may or may not have it.
-    Unknown { error: String },
-}
-
 /// Runs the store until every sender is gone. Owns the store: when this returns, the file is closed.
 pub(crate) fn run(
     mut store: Store,
@@ -280,15 +267,7 @@ impl Write {
                 store.write_effects(effects).map(|()| Written::Done)
             }
             Self::Settle { id, outcome, now } => {
-                let settled = match outcome {
-                    Outcome::Sent { receipt } => store.mark_sent(*id, *now, receipt),
-                    Outcome::Retry { at, error, in_doubt: false } => store.mark_retry(*id, *now, *at, error),
-                    Outcome::Retry { at, error, in_doubt: true } => {
-                        store.mark_doubtful(*id, *now, *at, error)
-                    }
-                    Outcome::Dead { error } => store.mark_dead(*id, *now, error),
-                    Outcome::Unknown { error } => store.mark_unknown(*id, *now, error),
-                };
+                let settled = store.settle(*id, *now, outcome);
                 skip("outcome of a delivery cannot be recorded", settled).map(|()| Written::Done)
             }
         }
@@ -419,6 +398,8 @@ pub(crate) fn store_effects(
             outbox.push((sink, notice.clone()));
         }
     }
+    // Gates are not people: routes have no say.
+    outbox.extend(effects.orders);
     let actions = records.iter().filter_map(|record| match record {
         Record::Action { now, by, action } => Some((*now, by, action)),
         Record::Payments { .. }
@@ -459,6 +440,9 @@ fn audit_entry(at: Timestamp, by: &SmolStr, action: &Action) -> AuditEntry {
         Action::Announce { subject, .. } => ("announce", subject.key().to_string()),
         Action::Silence(silence) => ("silence", silence.id.to_string()),
         Action::Unsilence { silence } => ("unsilence", silence.to_string()),
+        Action::Freeze(freeze) => ("freeze", freeze.agent.to_string()),
+        Action::Unfreeze { freeze } => ("unfreeze", freeze.to_string()),
+        Action::GateSaid { freeze, .. } => ("freeze.answer", freeze.to_string()),
     };
     let detail = serde_json::to_value(action).unwrap_or_default();
     AuditEntry { at, by: by.clone(), what: SmolStr::new_static(what), subject, detail }

@@ -7,6 +7,7 @@
 
 mod actions;
 mod api;
+mod callbacks;
 mod connections;
 mod core;
 mod delivery;
@@ -14,6 +15,7 @@ mod desk;
 mod disk;
 mod edges;
 mod eval;
+mod freeze;
 mod gather;
 mod generation;
 mod health;
@@ -103,6 +105,8 @@ pub struct HostOptions {
 pub(crate) struct Status {
     pub(crate) sources: BTreeMap<SmolStr, tokio::sync::watch::Receiver<SourceStatus>>,
     pub(crate) sinks: Vec<SmolStr>,
+    /// Those of them that give signs of life and take no notices.
+    pub(crate) hearts: Vec<SmolStr>,
     /// Rules and scores.
     pub(crate) scripts: Vec<StatusHandle>,
     /// Decoders.
@@ -180,6 +184,12 @@ impl Host {
         let health = Health::new(engine.conditions());
         // The configuration that is being started with is in force.
         health.over(&Subject::Railwatch, ConditionKind::ReloadFailed, "");
+        let actions = actions::Actions {
+            core: core.clone(),
+            journal: journal.clone(),
+            store_path: Arc::from(store_path.clone()),
+            clock: clock.clone(),
+        };
         let edges = Edges {
             supervisor: supervisor.clone(),
             core: core.clone(),
@@ -194,8 +204,10 @@ impl Host {
             outlets: outlets.clone(),
             status: status_sender,
             link: config.http.public_url.as_ref().map(|url| url.0.trim_end_matches('/').to_owned()),
+            actions: actions.clone(),
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
+            callbacks: None,
         };
         let planned = edges.plan(&loaded).map_err(|(section, error)| {
             anyhow::anyhow!(loaded.report(vec![loaded.diagnose(&section, &error)]).render(false))
@@ -209,12 +221,6 @@ impl Host {
         let keeper = store.wal_keeper()?;
         supervisor.spawn("wal keeper", keep_wal_short(keeper, outlets.clone()));
         let (appended_sender, appended) = mpsc::channel(core::IN_FLIGHT_MAX);
-        let actions = actions::Actions {
-            core: core.clone(),
-            journal: journal.clone(),
-            store_path: Arc::from(store_path.clone()),
-            clock: clock.clone(),
-        };
         let site = web::site(&config, store_path.clone(), recovered.applied, &actions, &inlets)?;
         let (updates, published) = Site::channel();
         let threads = vec![
@@ -248,6 +254,7 @@ impl Host {
         let app = railwatch_web::router(&site, described, others);
         supervisor.spawn("http", http::serve(listener, app, mounts, inlets.clone()));
         supervisor.spawn("self-alerts", health.clone().run(core.clone(), inlets.clone()));
+        supervisor.spawn("freezes", freeze::follow(core.clone(), journal.clone(), inlets.clone()));
         supervisor
             .spawn("disk", disk::watch(store_path.clone(), health.clone(), metrics.clone(), inlets.clone()));
         supervisor.spawn("ticker", tick(core.clone(), inlets.clone()));

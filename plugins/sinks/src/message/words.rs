@@ -18,6 +18,7 @@ pub(super) fn occasion_word(occasion: Occasion, severity: Severity) -> String {
         Occasion::Escalated => format!("NOBODY TOOK IT, {severity}"),
         Occasion::Acknowledged => "Acknowledged".to_owned(),
         Occasion::Resolved => "Resolved".to_owned(),
+        Occasion::Freeze => "Freeze".to_owned(),
         Occasion::Test => "Test".to_owned(),
     }
 }
@@ -134,6 +135,9 @@ pub(super) fn advice(notice: &Notice, subject: &str, has_link: bool) -> String {
             "nothing; say whether it was real, so that the next alert is better.".to_owned()
         }
         Occasion::Acknowledged => "nothing, unless you can help the person who took it.".to_owned(),
+        Occasion::Freeze => {
+            format!("nothing; `railwatch unfreeze {subject}` ends a freeze that is not meant.")
+        }
         Occasion::Test => "nothing; if you can read this, alerts reach you here.".to_owned(),
         Occasion::Opened
         | Occasion::Reopened

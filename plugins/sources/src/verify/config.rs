@@ -256,7 +256,7 @@ fn timed_kv(header: &str) -> VerifyTable {
         format: Some(Format::Kv),
         sig_keys: vec!["v1".into()],
         signed: Some("{t}.{body}".into()),
-        timestamp: Some(timestamp("kv:t".into())),
+        timestamp: Some(TimestampConfig::seconds("kv:t")),
         ..hmac()
     }
 }
@@ -270,13 +270,17 @@ fn standard(prefix: &str) -> VerifyTable {
         signed: Some(format!("{{header:{prefix}-id}}.{{t}}.{{body}}")),
         encoding: Some(Encoding::Base64),
         secret_encoding: Some(SecretEncoding::StdWebhooks),
-        timestamp: Some(timestamp(format!("header:{prefix}-timestamp"))),
+        timestamp: Some(TimestampConfig::seconds(&format!("header:{prefix}-timestamp"))),
         ..hmac()
     }
 }
 
-fn timestamp(from: String) -> TimestampConfig {
-    TimestampConfig { from, unit: TimestampUnit::S, tolerance: five_minutes(), future: five_minutes() }
+impl TimestampConfig {
+    /// Seconds, at most five minutes from now.
+    pub fn seconds(from: &str) -> Self {
+        let unit = TimestampUnit::S;
+        Self { from: from.to_owned(), unit, tolerance: five_minutes(), future: five_minutes() }
+    }
 }
 
 impl<'de> Deserialize<'de> for VerifyConfig {
