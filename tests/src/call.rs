@@ -41,5 +41,18 @@ pub fn call(
     };
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, head.to_owned()))?;
-    Ok(Response { status, body: body.to_owned() })
+    let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    Ok(Response { status, body: if is_chunked { unchunked(body) } else { body.to_owned() } })
+}
+
+/// The body behind chunks, each of which begins with its length on a line of its own.
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((len, rest)) = body.split_once("\r\n") {
+        let len = usize::from_str_radix(len.trim(), 16).unwrap_or(0);
+        let Some((chunk, rest)) = rest.split_at_checked(len).filter(|_| len > 0) else { break };
+        whole.push_str(chunk);
+        body = rest.trim_start_matches("\r\n");
+    }
+    whole
 }

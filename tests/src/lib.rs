@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a harness has nobody to report to: a failure is the test's failure")]
 
+mod alertmanager;
 mod browser;
 mod call;
 mod chain;
@@ -21,6 +22,7 @@ mod sign;
 mod stripe;
 mod wait;
 
+pub use alertmanager::Alertmanager;
 pub use browser::Browser;
 pub use call::{Response, call};
 pub use chain::Chain;
