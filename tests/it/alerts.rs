@@ -261,3 +261,27 @@ fn what_nobody_takes_goes_to_further_people_and_they_hear_of_its_end() {
     assert!(!heard(&slack).iter().any(|text| text.contains("NOBODY TOOK IT")));
     assert_eq!(daemon.stop(), 0);
 }
+
+#[test]
+fn a_digest_is_told_at_its_hour_once_and_shown_when_asked_for() {
+    let slack = slack();
+    // The hour that was last, anywhere: it is told late, because railwatch was away.
+    let hour = (now().secs() / 3600 % 24).to_string();
+    let digest = format!("[[digests]]\nname = \"all\"\nat = \"{hour:0>2}:00\"\nsinks = [\"oncall\"]\n\n");
+    let home = home(&slack, &(agent("spender") + &digest));
+    let daemon = home.start();
+    hear(&slack, "Digest");
+    overspend(&daemon, "spender");
+    hear(&slack, "spender");
+    assert_eq!(daemon.stop(), 0);
+    let daemon = home.start();
+    let shown = home.run(&["digest", "all"]).stdout;
+    assert!(shown.contains("spender: $500.00") && shown.contains("x402: $500.00"), "{shown}");
+    let told = home.run(&["digest", "all", "--now"]);
+    assert!(told.stdout.contains("all: told oncall"), "{told:?}");
+    hear(&slack, "the fleet spent $500.00 in 1 purchase");
+    let digests = heard(&slack).into_iter().filter(|text| text.contains("Digest")).count();
+    assert_eq!(digests, 2, "one at its hour, one that was asked for");
+    assert_eq!(home.run(&["digest", "none"]).code, 1);
+    assert_eq!(daemon.stop(), 0);
+}

@@ -1,8 +1,6 @@
 //! Buttons and commands in chats: whose they are is proven, they are done once, and in the right name.
 
-use railwatch_tests::{
-    Answer, Daemon, Home, HttpPeer, Response, answers, form, now, sign_slack, until,
-};
+use railwatch_tests::{Answer, Daemon, Home, HttpPeer, Response, answers, form, now, sign_slack, until};
 use serde_json::{Value, json};
 
 const SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
@@ -49,7 +47,8 @@ fn alert(home: &Home) -> Value {
 /// The words of the first message's buttons.
 fn buttons(slack: &HttpPeer) -> Vec<String> {
     until("the message is there", 60, || {
-        let message = slack.requests().into_iter().find(|request| request.path.ends_with("chat.postMessage"))?;
+        let message =
+            slack.requests().into_iter().find(|request| request.path.ends_with("chat.postMessage"))?;
         let blocks = message.json()["blocks"].as_array().cloned()?;
         let actions = blocks.into_iter().find(|block| block["type"] == "actions")?;
         let values = actions["elements"].as_array()?.iter().filter_map(|button| button["value"].as_str());
@@ -159,7 +158,10 @@ fn a_press_in_telegram_is_proven_by_its_token_and_done_once() {
     assert_eq!(post(&update(5), "guess").status, 401);
     assert_eq!(post("{", TOKEN).status, 400);
     let answer: Value = serde_json::from_str(&post(&update(5), TOKEN).body).unwrap();
-    assert_eq!((&answer["method"], &answer["callback_query_id"]), (&json!("answerCallbackQuery"), &json!("q1")));
+    assert_eq!(
+        (&answer["method"], &answer["callback_query_id"]),
+        (&json!("answerCallbackQuery"), &json!("q1"))
+    );
     assert_eq!(answer["text"], "spender is taken by ana");
     let again = post(&update(5), TOKEN);
     assert_eq!((again.status, again.body.as_str()), (200, ""), "Telegram repeats what it is unsure about");

@@ -323,6 +323,7 @@ impl Book {
             link: None,
             may_repeat: false,
             order: None,
+            report: None,
         }
     }
 

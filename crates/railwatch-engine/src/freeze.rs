@@ -251,6 +251,7 @@ impl Engine {
             link: None,
             may_repeat: false,
             order: None,
+            report: None,
         }
     }
 

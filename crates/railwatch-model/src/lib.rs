@@ -25,7 +25,7 @@ pub use identity::{AgentId, AgentVia, Identity, Label};
 pub use journal::{Action, Admitted, Disposition, Record, ReviewVerdict, Seq};
 pub use matcher::{Facts, Matcher, SeverityRange, glob};
 pub use money::{Asset, Money, MoneyError, Rate, Usd, Valuation};
-pub use notice::{Notice, NoticeId, Occasion};
+pub use notice::{Notice, NoticeId, Occasion, Report, Section};
 pub use payment::{Direction, Kind, Payment, RefScheme, SettlementRef, Status};
 pub use signal::{Basis, Signal, SignalKind, Unit, Verdict};
 pub use silence::{Silence, SilenceId};

@@ -1,5 +1,6 @@
 //! Notices: what a sink delivers. A notice tells one audience about one change of one incident.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -30,6 +31,8 @@ pub enum Occasion {
     Resolved,
     /// The freeze of its agent was asked for, took effect, failed or ended.
     Freeze,
+    /// A summary whose hour has come.
+    Digest,
     /// A person asked for a test message.
     Test,
 }
@@ -70,14 +73,36 @@ pub struct Notice {
     /// For gates only: what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<Box<GateOrder>>,
+    /// For digests only: what they say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Box<Report>>,
+}
+
+/// What a digest says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// Its sections, in reading order.
+    pub sections: Vec<Section>,
+}
+
+/// A title and what stands below it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Section {
+    /// The title, ours.
+    pub title: String,
+    /// One fact each.
+    pub lines: Vec<String>,
 }
 
 impl Notice {
-    /// True if it tells of a freeze while nothing is open any more: whoever keeps incidents of his own must not open one
-    /// for it.
-    pub fn is_aftermath(&self) -> bool {
-        self.occasion == Occasion::Freeze
-            && self.alerts.iter().all(|alert| alert.state == AlertState::Resolved)
+    /// True if there is nothing to be taken: a digest, or the end of a freeze while nothing is open any more. Whoever keeps
+    /// incidents of his own must not open one for it.
+    pub fn opens_nothing(&self) -> bool {
+        match self.occasion {
+            Occasion::Digest => true,
+            Occasion::Freeze => self.alerts.iter().all(|alert| alert.state == AlertState::Resolved),
+            _ => false,
+        }
     }
 
     /// What matchers ask about it.
@@ -100,6 +125,7 @@ impl Occasion {
             Self::Acknowledged => "acknowledged",
             Self::Resolved => "resolved",
             Self::Freeze => "freeze",
+            Self::Digest => "digest",
             Self::Test => "test",
         }
     }

@@ -208,7 +208,7 @@ impl Table {
 
 /// What a report adds to the spend that charts show: purchases as they are committed. A capture of a hold that was
 /// shown already is left out; exact totals come from the engine's ledger.
-pub(crate) fn moved(payment: &Payment, disposition: Disposition) -> Option<Usd> {
+pub fn moved(payment: &Payment, disposition: Disposition) -> Option<Usd> {
     let counts = payment.direction == Direction::Spend
         && disposition == Disposition::First
         && match payment.kind {

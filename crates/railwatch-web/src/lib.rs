@@ -23,7 +23,7 @@ mod site;
 
 pub use access::{Access, AccessSettings, BY, Caller, Role, Token, hash, new_token};
 pub use api::router;
-pub use board::{Board, Update};
+pub use board::{Board, Update, moved};
 pub use openapi::{Endpoints, Operation, get, get_text, post};
 pub use problem::{Answer, Ask, Named, Problem, Told};
 pub use row::{Advice, AgentBrief, Budget, Gauge, Row};

@@ -7,7 +7,7 @@
 mod buttons;
 mod words;
 
-use railwatch_model::{Alert, Notice, Occasion, Severity, Signal, Timestamp, Trigger, Usd};
+use railwatch_model::{Alert, Notice, Occasion, Report, Section, Severity, Signal, Timestamp, Trigger, Usd};
 
 pub(crate) use self::buttons::{Button, Press, buttons};
 use crate::text::clean;
@@ -103,7 +103,7 @@ impl Message {
             severity: notice.severity,
             title,
             fields: fields(notice, &subject),
-            parts: parts(&notice.alerts, &lead),
+            parts: notice.report.as_deref().map_or_else(|| parts(&notice.alerts, &lead), sections),
             parts_left_out: notice.alerts.len().saturating_sub(PARTS_MAX),
             next: advice(notice, &subject, link.is_some()),
             footers: footers(notice),
@@ -129,6 +129,7 @@ impl Message {
             (Occasion::Resolved, _) => "✅",
             (Occasion::Acknowledged, _) => "👀",
             (Occasion::Freeze, _) => "🧊",
+            (Occasion::Digest, _) => "📊",
             (Occasion::Test, _) => "🔔",
             (_, Severity::Critical) => "🚨",
             (_, Severity::High) => "🔴",
@@ -143,7 +144,7 @@ impl Message {
         match (self.occasion, self.severity) {
             (Occasion::Resolved, _) => 0x2E_A0_43,
             (Occasion::Freeze, _) => 0x1F_88_C9,
-            (Occasion::Acknowledged | Occasion::Test, _) => 0x6E_77_81,
+            (Occasion::Acknowledged | Occasion::Digest | Occasion::Test, _) => 0x6E_77_81,
             (_, Severity::Critical) => 0xB6_00_20,
             (_, Severity::High) => 0xD7_3A_49,
             (_, Severity::Medium) => 0xE3_6B_09,
@@ -187,6 +188,9 @@ impl Part {
 }
 
 fn fields(notice: &Notice, subject: &str) -> Vec<Field> {
+    if notice.report.is_some() {
+        return vec![Field { name: "Subject", value: subject.to_owned() }];
+    }
     let mut fields = vec![
         Field { name: "Subject", value: subject.to_owned() },
         Field { name: "Severity", value: notice.severity.as_str().to_owned() },
@@ -254,6 +258,18 @@ fn parts(alerts: &[Alert], notice_lead: &str) -> Vec<Part> {
     parts
 }
 
+/// The sections of a digest.
+fn sections(report: &Report) -> Vec<Part> {
+    let section = |section: &Section| Part {
+        title: name(&section.title),
+        lead: String::new(),
+        evidence: section.lines.iter().map(|line| clean(line, NOTE_CHARS_MAX)).collect(),
+        score: String::new(),
+        payments: String::new(),
+    };
+    report.sections.iter().take(PARTS_MAX).map(section).collect()
+}
+
 fn part(alert: &Alert, notice_lead: &str) -> Part {
     let lead = clean(&alert.summary, SENTENCE_CHARS_MAX);
     let terms = alert.contributions.iter().map(|term| format!("{} {:+.2}", name(&term.name), term.points));
@@ -309,7 +325,10 @@ fn comparison(signal: &Signal) -> String {
 
 fn footers(notice: &Notice) -> Vec<String> {
     let incident = name(&notice.incident.0);
-    let mut line = format!("railwatch · incident {incident} · {}", minute(notice.at));
+    let mut line = match notice.report {
+        Some(_) => format!("railwatch · {}", minute(notice.at)),
+        None => format!("railwatch · incident {incident} · {}", minute(notice.at)),
+    };
     if let Some(alert) = notice.alerts.first() {
         line.push_str(&format!(" · config generation {}", alert.generation));
     }

@@ -115,6 +115,7 @@ impl Sink for SlackBot {
             | Occasion::Reminded
             | Occasion::Escalated
             | Occasion::Freeze
+            | Occasion::Digest
             | Occasion::Test => false,
         };
         if is_edited && message.occasion == Occasion::Acknowledged {

@@ -142,7 +142,8 @@ fn run(text: &str, style: &[(&str, &str)]) -> Value {
 fn tone(message: &Message) -> &'static str {
     match (message.occasion, message.severity) {
         (Occasion::Resolved, _) => "Good",
-        (Occasion::Acknowledged | Occasion::Freeze | Occasion::Test, _) | (_, Severity::Info) => "Accent",
+        (Occasion::Acknowledged | Occasion::Freeze | Occasion::Digest | Occasion::Test, _)
+        | (_, Severity::Info) => "Accent",
         (_, Severity::Critical | Severity::High) => "Attention",
         (_, Severity::Medium | Severity::Low) => "Warning",
     }

@@ -143,7 +143,7 @@ pub(crate) fn render(message: &Message, is_colored: bool) -> String {
 fn accent(message: &Message) -> &'static str {
     match (message.occasion, message.severity) {
         (Occasion::Resolved, _) => "32",
-        (Occasion::Acknowledged | Occasion::Freeze | Occasion::Test, _) => "36",
+        (Occasion::Acknowledged | Occasion::Freeze | Occasion::Digest | Occasion::Test, _) => "36",
         (_, Severity::Critical) => "1;31",
         (_, Severity::High) => "31",
         (_, Severity::Medium | Severity::Low) => "33",

@@ -18,7 +18,7 @@ use railwatch_plugin::sink::{DeliveryError, Dispatch, Receipt, Sink, SinkBuild};
 use smallvec::smallvec;
 
 /// Every occasion.
-pub(crate) const OCCASIONS: [(Occasion, &str); 9] = [
+pub(crate) const OCCASIONS: [(Occasion, &str); 10] = [
     (Occasion::Opened, "opened"),
     (Occasion::Reopened, "reopened"),
     (Occasion::Worsened, "worsened"),
@@ -27,6 +27,7 @@ pub(crate) const OCCASIONS: [(Occasion, &str); 9] = [
     (Occasion::Acknowledged, "acknowledged"),
     (Occasion::Resolved, "resolved"),
     (Occasion::Freeze, "freeze"),
+    (Occasion::Digest, "digest"),
     (Occasion::Test, "test"),
 ];
 
@@ -68,6 +69,7 @@ pub(crate) fn notice(occasion: Occasion) -> Notice {
         link: Some("https://railwatch.example/incidents/inc-7f3a?tab=a&b=1".to_owned()),
         may_repeat: false,
         order: None,
+        report: None,
     };
     match occasion {
         Occasion::Opened => {}
@@ -92,6 +94,25 @@ pub(crate) fn notice(occasion: Occasion) -> Notice {
             notices.headline =
                 "agent_billing_7 is frozen on every rail until 2026-11-23T03:00:10Z by dana: gate did it"
                     .to_owned();
+        }
+        Occasion::Digest => {
+            notices.subject = Subject::Team("billing".into());
+            notices.severity = Severity::Info;
+            notices.headline =
+                "team billing spent $412.00 in 97 purchases in the last day, 12 % more than before; \
+                                1 alert open; agent_billing_7: empty on 2026-11-24, in 0.4 days"
+                    .to_owned();
+            let section = |title: &str, lines: &[&str]| railwatch_model::Section {
+                title: title.to_owned(),
+                lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+            };
+            let sections = vec![
+                section("Rails", &["x402: $400.00, 900 % more than before", "stripe: $12.00"]),
+                section("Agents", &["agent_billing_7: $340.00", "<@U1> *@here*: $72.00"]),
+                section("Budgets that run out", &["agent_billing_7: empty on 2026-11-24, in 0.4 days"]),
+            ];
+            notices.report = Some(Box::new(railwatch_model::Report { sections }));
+            notices.alerts.clear();
         }
         Occasion::Test => {
             notices.subject = Subject::Railwatch;

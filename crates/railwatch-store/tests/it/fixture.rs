@@ -92,6 +92,7 @@ pub(crate) fn notice(id: &str, incident: &str, occasion: Occasion) -> Notice {
         link: None,
         may_repeat: false,
         order: None,
+        report: None,
     }
 }
 

@@ -9,6 +9,7 @@ mod client;
 mod decode;
 mod demo;
 mod desk;
+mod digest;
 mod doctor;
 mod explain;
 mod freeze;
@@ -104,6 +105,8 @@ enum Verb {
         /// The rule's id, or the kind of signal.
         trigger: String,
     },
+    /// Show what a digest says now, or tell it now.
+    Digest(digest::DigestArgs),
     /// Try out who is told of what.
     #[command(subcommand)]
     Route(desk::RouteVerb),
@@ -268,6 +271,7 @@ fn dispatch(cli: Cli, out: &mut Out) -> Result<(), Failure> {
         Verb::Silence(verb) => desk::silence(&config, verb, out),
         Verb::Review(verb) => desk::review(&config, verb, out),
         Verb::Tune { trigger } => desk::tune(&config, &trigger, out),
+        Verb::Digest(args) => digest::digest(&config, &args, out),
         Verb::Route(verb) => desk::route(&config, verb, out),
         Verb::Notify(verb) => desk::notify(&config, verb, out),
         Verb::Sources => query::sources(&config, out),

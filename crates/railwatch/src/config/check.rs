@@ -1,5 +1,7 @@
 //! Checks between sections: ids that must be unique, references that must lead somewhere, identities with one owner.
 
+mod people;
+
 use std::collections::hash_map::{Entry, HashMap};
 use std::path::Path;
 
@@ -51,8 +53,8 @@ pub(super) fn check(
     }
     team_references(build);
     routes(build, registries);
-    freezes(build, config);
-    people(build);
+    people::freezes(build, config);
+    people::people(build);
     announcements(build, registries);
     prices(build);
     webhook_paths(build, config);
@@ -202,7 +204,9 @@ fn team_references(build: &mut Building<'_>) {
     let announcements = root.elements("announcements").iter().enumerate();
     let announcements =
         announcements.map(|(index, node)| (format!("announcements[{index}].team"), node.child("team")));
-    for (path, node) in agents.chain(routes).chain(announcements) {
+    let digests = root.elements("digests").iter().enumerate();
+    let digests = digests.map(|(index, node)| (format!("digests[{index}].team"), node.child("team")));
+    for (path, node) in agents.chain(routes).chain(announcements).chain(digests) {
         let Some((node, name)) = node.and_then(|node| Some((node, node.text()?))) else { continue };
         if !teams.contains(&name) && !name.contains('*') {
             let finding = Diagnostic::error(path, format!("there is no team {name:?}"), node.place);
@@ -221,6 +225,7 @@ fn routes(build: &mut Building<'_>, registries: &Registries<'_>) {
         ("mutes", &["match"]),
         ("inhibitions", &["match", "by"]),
         ("freeze.policies", &["match"]),
+        ("digests", &[]),
     ] {
         for (index, node) in elements(root, section).iter().enumerate() {
             let path = format!("{section}[{index}]");
@@ -234,6 +239,7 @@ fn routes(build: &mut Building<'_>, registries: &Registries<'_>) {
     }
     unique_names(build, "escalations");
     unique_names(build, "mutes");
+    unique_names(build, "digests");
     let mut catch_all: Option<Place> = None;
     for (index, route) in root.elements("routes").iter().enumerate() {
         if let Some(place) = catch_all {
@@ -289,69 +295,6 @@ fn elements<'a>(root: &'a Node, path: &str) -> &'a [Node] {
     match path.split_once('.') {
         Some((table, key)) => root.child(table).map_or(&[], |node| node.elements(key)),
         None => root.elements(path),
-    }
-}
-
-/// Two people with one name, or one account with two names: nobody could say who it was.
-fn people(build: &mut Building<'_>) {
-    unique_names(build, "people");
-    for key in ["slack", "telegram"] {
-        let mut seen: HashMap<String, Place> = HashMap::new();
-        for (index, node) in build.root.elements("people").iter().enumerate() {
-            let Some(account) = node.child(key) else { continue };
-            match seen.entry(account.to_toml().to_string()) {
-                Entry::Vacant(entry) => {
-                    entry.insert(account.place);
-                }
-                Entry::Occupied(entry) => {
-                    let message = format!("two people have the {key} account {}", entry.key());
-                    build.report(twice(
-                        format!("people[{index}].{key}"),
-                        message,
-                        account.place,
-                        *entry.get(),
-                    ));
-                }
-            }
-        }
-    }
-}
-
-/// Who freezes must have a gate, and people who must agree must be told apart.
-fn freezes(build: &mut Building<'_>, config: &Config) {
-    let Some(node) = build.root.child("freeze") else { return };
-    unique_names(build, "freeze.policies");
-    let policies = node.elements("policies");
-    if let Some(policy) = policies.first()
-        && config.gates().next().is_none()
-    {
-        let finding = Diagnostic::error("freeze.policies", "there is no gate that could freeze", policy.key);
-        build.report(
-            finding
-                .label("asks nobody")
-                .help("add a sink with plugin = \"gate\" or \"stripe_issuing\"".to_owned()),
-        );
-    }
-    for (index, policy) in policies.iter().enumerate() {
-        let conditions = policy.child("match").and_then(Node::table);
-        if conditions.is_some_and(|conditions| conditions.is_empty()) {
-            let path = format!("freeze.policies[{index}].match");
-            let finding =
-                Diagnostic::error(path, "this policy freezes whoever is in any incident", policy.key);
-            build.report(finding.help("give a condition, such as severity = \"critical\"".to_owned()));
-        }
-    }
-    if config.freeze.approvals > 1 && config.http.tokens.len() < 2 {
-        let place = node.child("approvals").map_or(node.key, |approvals| approvals.place);
-        let finding =
-            Diagnostic::error("freeze.approvals", "without tokens anybody can be two people", place);
-        build.report(
-            finding.label("needs two tokens").help("add [[http.tokens]], one for each person".to_owned()),
-        );
-    }
-    if config.freeze.lasts.0 > config.freeze.longest.0 {
-        let place = node.child("lasts").map_or(node.key, |lasts| lasts.place);
-        build.report(Diagnostic::error("freeze.lasts", "this is longer than `freeze.longest`", place));
     }
 }
 

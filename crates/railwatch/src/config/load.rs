@@ -214,6 +214,7 @@ impl<'a> Building<'a> {
             freeze: self.section("freeze"),
             callbacks: self.section("callbacks"),
             people: self.list("people"),
+            digests: self.list("digests"),
             agents: self.list("agents"),
             teams: self.list("teams"),
             fleet: self.section("fleet"),

@@ -11,7 +11,9 @@ mod adopt;
 mod agents;
 mod check;
 mod diagnostic;
+mod digest;
 mod files;
+mod freeze;
 mod init;
 mod load;
 mod people;
@@ -40,7 +42,9 @@ use railwatch_script::Files;
 pub use adopt::{Edited, adopt};
 pub use agents::{Agent, Announcement, BudgetPeriod, BudgetSpec, Fleet, Team};
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Place, SourceFile};
+pub use digest::{Digest, Every};
 pub(crate) use files::{below, script_name};
+pub use freeze::{Freeze, FreezePolicy};
 pub use init::init;
 pub(crate) use load::entry_path;
 pub use load::{load, load_texts, load_with};
@@ -48,9 +52,9 @@ pub use people::{Callbacks, Person, SlackCallbacks, TelegramCallbacks};
 pub use route::Told;
 pub use schema::schema;
 pub use settings::{
-    AccessToken, Alerts, Config, Day, DetectorCommon, DetectorConfig, Equal, Escalation, Freeze,
-    FreezePolicy, Http, Inhibition, Limits, Mute, Price, PricePoll, Route, Rules, Score, SeverityFrom,
-    SinkCommon, SinkConfig, SourceCommon, SourceConfig, Store,
+    AccessToken, Alerts, Config, Day, DetectorCommon, DetectorConfig, Equal, Escalation, Http, Inhibition,
+    Limits, Mute, Price, PricePoll, Route, Rules, Score, SeverityFrom, SinkCommon, SinkConfig, SourceCommon,
+    SourceConfig, Store,
 };
 pub use show::show_resolved;
 pub use values::{

@@ -9,9 +9,11 @@ use serde_json::{Map, Value as Json, json};
 
 use super::Registries;
 use super::agents::{Agent, Announcement, Fleet, Team};
+use super::digest::Digest;
+use super::freeze::Freeze;
 use super::people::{Callbacks, Person};
 use super::settings::{
-    Alerts, DetectorCommon, Escalation, Freeze, Http, Inhibition, Limits, Mute, Price, Route, Rules, Score,
+    Alerts, DetectorCommon, Escalation, Http, Inhibition, Limits, Mute, Price, Route, Rules, Score,
     SinkCommon, SourceCommon, Store,
 };
 use super::values::Zone;
@@ -55,6 +57,8 @@ struct Root {
     callbacks: Option<Callbacks>,
     /// Who may act from them.
     people: Option<Vec<Person>>,
+    /// Summaries that are told at set hours.
+    digests: Option<Vec<Digest>>,
     /// The agents.
     agents: Option<Vec<Agent>>,
     /// The teams.

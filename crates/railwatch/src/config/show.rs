@@ -44,6 +44,7 @@ pub fn show_resolved(config: &Config, registries: &Registries<'_>) -> String {
     put(&mut root, "freeze", &config.freeze);
     put(&mut root, "callbacks", &config.callbacks);
     put(&mut root, "people", &config.people);
+    put(&mut root, "digests", &config.digests);
     put(&mut root, "inhibitions", &config.inhibitions);
     put(&mut root, "teams", &config.teams);
     put(&mut root, "agents", &config.agents);

@@ -320,6 +320,7 @@ pub(crate) fn test_notice(sink: &str, by: &str, at: Timestamp) -> Notice {
         link: None,
         may_repeat: false,
         order: None,
+        report: None,
     }
 }
 

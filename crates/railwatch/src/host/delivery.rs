@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use railwatch_model::{ConditionKind, Notice, Severity, SmolStr, Subject, Timestamp};
+use railwatch_model::{ConditionKind, Notice, Occasion, Severity, SmolStr, Subject, Timestamp};
 use railwatch_plugin::clock::Clock;
 use railwatch_plugin::sink::{DeliveryError, Dispatch, Sink};
 use railwatch_store::Outcome;
@@ -175,7 +175,9 @@ impl Delivery {
     /// Makes one attempt and records how it ended; false if the sink did not take the notice.
     async fn attempt(&self, mut parcel: Parcel, breaker: &mut Breaker, counters: &SinkCounters) -> bool {
         let (attempt, in_doubt) = (parcel.attempt, parcel.in_doubt);
-        let page = if parcel.ids.len() == 1 {
+        let page = if parcel.notice.occasion == Occasion::Digest {
+            String::new()
+        } else if parcel.ids.len() == 1 {
             format!("incidents/{}", parcel.notice.incident)
         } else {
             "alerts".to_owned()
@@ -307,7 +309,7 @@ fn backoff(attempt: u32, asked: Option<Duration>, notice: &Notice) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use railwatch_model::{IncidentId, NoticeId, Occasion};
+    use railwatch_model::{IncidentId, NoticeId};
 
     fn notice(id: &str) -> Notice {
         Notice {
@@ -325,6 +327,7 @@ mod tests {
             link: None,
             may_repeat: false,
             order: None,
+            report: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use railwatch_model::{Alert, Freeze, ReviewVerdict, Silence, SmolStr, Timestamp};
+use railwatch_model::{Alert, Freeze, Report, ReviewVerdict, Silence, SmolStr, Timestamp};
 use railwatch_store::{LabelCounts, Labelling};
 use railwatch_web::{Ask, Endpoints, Named, Problem, Told, get, post};
 use schemars::JsonSchema;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::cli::tune;
 use crate::host::actions::{FreezeWish, Preview, Refusal, SilenceWish};
 use crate::host::api::{Api, JsonAnswer, Listing, Nothing, actor};
+use crate::host::digest::Digests;
 
 /// Labels that a suggestion is made from: the latest ones.
 const LABELS_MAX: u32 = 5_000;
@@ -52,6 +53,11 @@ pub(crate) fn endpoints() -> Endpoints<Api> {
             ),
             unfreeze,
         )
+        .add(
+            get::<Report>("/v1/digests/{digest}", "What a digest would say about the time until now."),
+            digest,
+        )
+        .add(post::<Nothing, Value>("/v1/digests/{digest}/tell", "Tell a digest now."), tell_digest)
         .add(get::<Vec<Freeze>>("/v1/freezes", "Freezes: asked for, in force, or over today."), freezes)
         .add(post::<Nothing, Value>("/v1/sinks/{sink}/test", "Send a test message."), test)
 }
@@ -180,6 +186,23 @@ async fn unfreeze(
 
 async fn freezes(State(api): State<Api>) -> JsonAnswer<Vec<Freeze>> {
     Ok(Json(api.actions.freezes().await?))
+}
+
+fn digests(api: &Api) -> Result<Digests, Refusal> {
+    api.status.borrow().digests.clone().ok_or(Refusal::Stopping)
+}
+
+async fn digest(State(api): State<Api>, Named(digest): Named<String>) -> JsonAnswer<Report> {
+    Ok(Json(digests(&api)?.preview(&digest).await?))
+}
+
+async fn tell_digest(
+    State(api): State<Api>,
+    Named(digest): Named<String>,
+    headers: HeaderMap,
+) -> JsonAnswer<Value> {
+    let sinks = digests(&api)?.tell_now(actor(&headers)?, &digest).await?;
+    Ok(Json(json!({ "sinks": sinks })))
 }
 
 async fn test(State(api): State<Api>, Named(sink): Named<String>, headers: HeaderMap) -> JsonAnswer<Value> {

@@ -27,6 +27,7 @@ use crate::host::actions::{Actions, test_notice};
 use crate::host::callbacks::{self, Proofs};
 use crate::host::core::CoreHandle;
 use crate::host::delivery::{self, Delivery};
+use crate::host::digest;
 use crate::host::health::Health;
 use crate::host::http::Mounts;
 use crate::host::journal::Journal;
@@ -65,6 +66,7 @@ pub(crate) struct Edges {
     pub(crate) sources: BTreeMap<SmolStr, Running<SourceConfig>>,
     pub(crate) sinks: BTreeMap<SmolStr, Running<SinkConfig>>,
     pub(crate) callbacks: Option<Running<callbacks::Settings>>,
+    pub(crate) digests: Option<Running<digest::Settings>>,
 }
 
 /// What an edge was built from besides its own table: when none of it changed, the edge is not touched.
@@ -93,6 +95,7 @@ pub(crate) struct Plan {
     ending_sinks: Vec<SmolStr>,
     /// The chats that are heard, if that has changed.
     callbacks: Option<(Origin<callbacks::Settings>, Proofs)>,
+    digests: digest::Settings,
     base_dir: PathBuf,
 }
 
@@ -160,7 +163,8 @@ impl Edges {
         let ends = |name: &&SmolStr| !is_wanted(name) || sinks.contains_key(*name);
         let ending_sinks = self.sinks.keys().filter(ends).cloned().collect();
         let callbacks = self.plan_callbacks(loaded)?;
-        Ok(Plan { sources, sinks, ending_sources, ending_sinks, callbacks, base_dir })
+        let digests = digest::Settings::of(&loaded.config);
+        Ok(Plan { sources, sinks, ending_sources, ending_sinks, callbacks, digests, base_dir })
     }
 
     fn plan_callbacks(
@@ -190,6 +194,22 @@ impl Edges {
         self.callbacks = Some(Running { origin, scripts: None, cancel, task, status: None });
     }
 
+    async fn start_digests(&mut self, config: digest::Settings) {
+        if self.digests.as_ref().is_some_and(|running| running.origin.config == config) {
+            return;
+        }
+        end(self.digests.take()).await;
+        let digests = digest::Digests { settings: config.clone(), actions: self.actions.clone() };
+        self.status.send_modify(|status| status.digests = Some(digests.clone()));
+        if config.is_empty() {
+            return;
+        }
+        let cancel = self.inlets.child_token();
+        let task = self.supervisor.spawn("digests", digests.run(cancel.clone()));
+        let origin = Origin { config, decoder: Files::new(), secrets: SecretMark::default() };
+        self.digests = Some(Running { origin, scripts: None, cancel, task, status: None });
+    }
+
     /// Carries a plan out: ends what must end, then starts what is new.
     pub(crate) async fn carry_out(&mut self, plan: Plan) {
         for name in &plan.ending_sources {
@@ -207,6 +227,7 @@ impl Edges {
         for (name, planned) in plan.sources {
             self.start_source(name, planned, plan.base_dir.clone());
         }
+        self.start_digests(plan.digests).await;
         if let Some((origin, proofs)) = plan.callbacks {
             self.start_callbacks(origin, proofs).await;
         }

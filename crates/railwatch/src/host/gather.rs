@@ -60,7 +60,7 @@ pub(crate) fn gather(claimed: Vec<Claimed>) -> Vec<Parcel> {
         match claimed.notice.occasion {
             Occasion::Acknowledged | Occasion::Resolved => ends.push(claimed),
             // What a freeze came to is told by itself: it is about one agent, and somebody waits for it.
-            Occasion::Freeze | Occasion::Test => parcels.push(Parcel::single(claimed)),
+            Occasion::Freeze | Occasion::Digest | Occasion::Test => parcels.push(Parcel::single(claimed)),
             Occasion::Opened
             | Occasion::Reopened
             | Occasion::Worsened
@@ -106,6 +106,7 @@ fn together(mut claimed: Vec<Claimed>) -> Option<Parcel> {
         link: None,
         may_repeat: false,
         order: None,
+        report: None,
     };
     Some(Parcel { ids, notice, attempt, in_doubt, earlier: None })
 }
@@ -183,6 +184,7 @@ mod tests {
             link: None,
             may_repeat: false,
             order: None,
+            report: None,
         };
         Claimed { id, notice, attempt: 1, in_doubt: id == 3, earlier: None }
     }

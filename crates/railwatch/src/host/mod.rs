@@ -12,6 +12,7 @@ mod connections;
 mod core;
 mod delivery;
 mod desk;
+mod digest;
 mod disk;
 mod edges;
 mod eval;
@@ -107,6 +108,8 @@ pub(crate) struct Status {
     pub(crate) sinks: Vec<SmolStr>,
     /// Those of them that give signs of life and take no notices.
     pub(crate) hearts: Vec<SmolStr>,
+    /// Makes digests.
+    pub(crate) digests: Option<digest::Digests>,
     /// Rules and scores.
     pub(crate) scripts: Vec<StatusHandle>,
     /// Decoders.
@@ -208,6 +211,7 @@ impl Host {
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
             callbacks: None,
+            digests: None,
         };
         let planned = edges.plan(&loaded).map_err(|(section, error)| {
             anyhow::anyhow!(loaded.report(vec![loaded.diagnose(&section, &error)]).render(false))

@@ -40,7 +40,7 @@ pub(crate) fn buttons(notice: &Notice, wanted: &[Press]) -> Vec<Button> {
     else {
         return Vec::new();
     };
-    let is_open = !matches!(notice.occasion, Occasion::Resolved | Occasion::Test);
+    let is_open = !matches!(notice.occasion, Occasion::Resolved | Occasion::Digest | Occasion::Test);
     let is_taken = notice.alerts.iter().any(|alert| alert.acknowledged_by.is_some());
     let mut buttons = Vec::new();
     let mut add = |label, words: String, is_grave| {

@@ -19,6 +19,7 @@ pub(super) fn occasion_word(occasion: Occasion, severity: Severity) -> String {
         Occasion::Acknowledged => "Acknowledged".to_owned(),
         Occasion::Resolved => "Resolved".to_owned(),
         Occasion::Freeze => "Freeze".to_owned(),
+        Occasion::Digest => "Digest".to_owned(),
         Occasion::Test => "Test".to_owned(),
     }
 }
@@ -137,6 +138,9 @@ pub(super) fn advice(notice: &Notice, subject: &str, has_link: bool) -> String {
         Occasion::Acknowledged => "nothing, unless you can help the person who took it.".to_owned(),
         Occasion::Freeze => {
             format!("nothing; `railwatch unfreeze {subject}` ends a freeze that is not meant.")
+        }
+        Occasion::Digest => {
+            "nothing; `railwatch agents` and `railwatch alerts list` have the rest.".to_owned()
         }
         Occasion::Test => "nothing; if you can read this, alerts reach you here.".to_owned(),
         Occasion::Opened
