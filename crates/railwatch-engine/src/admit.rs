@@ -50,7 +50,8 @@ impl Engine {
         for mut payment in payments {
             let key = self.seen.step_key(&payment);
             let known = self.seen.get(key);
-            let Some(news) = judge(known, &payment) else {
+            let news = judge(known, &payment).or_else(|| self.names_anew(known, &payment));
+            let Some(news) = news else {
                 accepted.counts.duplicates += 1;
                 continue;
             };
@@ -145,8 +146,23 @@ impl Engine {
         })
     }
 
+    /// A repeat of a step that counts, under further names: it moves no money, and what other rails report under these
+    /// names is the same purchase from now on. A repeat of which no name is known is not: its purchase was undone.
+    fn names_anew(&self, known: Option<Entry>, payment: &Payment) -> Option<Disposition> {
+        let is_repeat = known.is_some_and(|entry| entry.state() != State::Retracted);
+        if !is_repeat || payment.status == Status::Retracted {
+            return None;
+        }
+        let is_known = |reference| self.seen.get(self.seen.ref_key(payment, reference)).is_some();
+        let n_known = payment.settlement_refs.iter().filter(|reference| is_known(reference)).count();
+        (n_known > 0 && n_known < payment.settlement_refs.len()).then_some(Disposition::Enriches)
+    }
+
     fn remember(&mut self, key: Key, payment: &Payment, agent: &AgentId, disposition: Disposition) {
-        self.seen.put(key, agent, payment.status, payment.revision);
+        // What only adds to a known step says nothing of where the step stands.
+        if disposition != Disposition::Enriches || self.seen.get(key).is_none() {
+            self.seen.put(key, agent, payment.status, payment.revision);
+        }
         for reference in &payment.settlement_refs {
             let ref_key = self.seen.ref_key(payment, reference);
             if disposition == Disposition::Retracts {

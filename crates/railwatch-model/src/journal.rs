@@ -81,7 +81,8 @@ pub enum Disposition {
     Confirms,
     /// It takes back a step that was counted.
     Retracts,
-    /// Another source's view of a purchase that was counted: no money, but its payee, resource, task and fee are news.
+    /// Another view of a purchase that was counted, by another source or by the same one under further names: no money,
+    /// but its payee, resource, task, fee and settlement references are news.
     Enriches,
 }
 

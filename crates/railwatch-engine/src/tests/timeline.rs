@@ -193,6 +193,70 @@ fn two_rails_report_one_purchase() {
     }
 }
 
+/// A charge, its PaymentIntent with the challenge that it answers, and the receipt of that challenge: in whatever order
+/// the first two come, the receipt is known.
+#[test]
+fn a_repeat_under_a_further_name_is_the_same_purchase_and_makes_the_name_known() {
+    use railwatch_model::{Disposition, RefScheme, SettlementRef};
+    let named = |mut payment: Payment, names: &[(RefScheme, &str)]| {
+        payment.settlement_refs = names
+            .iter()
+            .map(|(scheme, value)| SettlementRef { scheme: *scheme, value: (*value).into() })
+            .collect();
+        payment
+    };
+    let purchase = || payment("a1", "pi_1", T0, 60);
+    let charge = || named(purchase(), &[(RefScheme::StripePi, "pi_1")]);
+    let intent = || named(purchase(), &[(RefScheme::StripePi, "pi_1"), (RefScheme::MppChallenge, "c")]);
+    let receipt = || named(payment("a1", "receipt", T0, 60), &[(RefScheme::MppChallenge, "c")]);
+    for (reports, expected) in [
+        (
+            [charge(), intent(), receipt()],
+            vec![Disposition::First, Disposition::Enriches, Disposition::Enriches],
+        ),
+        ([intent(), charge(), receipt()], vec![Disposition::First, Disposition::Enriches]),
+        ([receipt(), intent(), charge()], vec![Disposition::First, Disposition::Enriches]),
+    ] {
+        let (mut engine, mut effects) = (engine(), Effects::default());
+        let mut admitted = Vec::new();
+        for report in reports.clone().into_iter().chain(reports) {
+            admitted.extend(feed(&mut engine, T0, vec![report], &mut effects));
+        }
+        assert_eq!(admitted.iter().map(|admitted| admitted.disposition).collect::<Vec<_>>(), expected);
+        let agent = engine.view(&Subject::Agent(AgentId::new("a1").unwrap())).unwrap();
+        assert_eq!((agent.totals.purchases, agent.totals.committed), (1, Usd::from_cents(6_000)));
+    }
+}
+
+/// A hook reports first, then the chain, which changes its mind; the hook is told again before the chain has it again.
+#[test]
+fn what_the_chain_undoes_is_undone_whoever_reported_it_first() {
+    let report = |id: &str, status: Status, revision: u64| {
+        let mut payment = payment("a1", id, T0, 60);
+        (payment.status, payment.revision) = (status, revision);
+        let value = "eip155:8453:0xt:0xp:0x1".into();
+        payment.settlement_refs =
+            vec![railwatch_model::SettlementRef { scheme: railwatch_model::RefScheme::EvmAuth, value }];
+        payment
+    };
+    let (mut engine, mut effects) = (engine(), Effects::default());
+    let mut committed = Vec::new();
+    for payment in [
+        report("hook", Status::Seen, 0),
+        report("chain", Status::Seen, 0),
+        report("chain", Status::Retracted, 0),
+        report("hook", Status::Seen, 0),
+        report("chain", Status::Seen, 1),
+        report("hook", Status::Seen, 0),
+        report("chain", Status::Confirmed, 1),
+    ] {
+        feed(&mut engine, T0, vec![payment], &mut effects);
+        let view = engine.view(&Subject::Agent(AgentId::new("a1").unwrap())).unwrap();
+        committed.push(view.totals.committed.dollars());
+    }
+    assert_eq!(committed, [60.0, 60.0, 0.0, 0.0, 60.0, 60.0, 60.0]);
+}
+
 #[test]
 fn an_identity_leads_to_its_agent_and_an_unknown_one_is_watched() {
     let mut engine = engine();
