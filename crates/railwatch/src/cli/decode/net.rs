@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use railwatch_model::{Direction, Disposition, Kind, Payment, SettlementRef, SmolStr};
+use railwatch_model::{Direction, Disposition, Kind, Money, Payment, SettlementRef, SmolStr};
 
 /// The name of a step.
 pub(super) type StepKey = (SmolStr, SmolStr, Kind);
@@ -38,17 +38,48 @@ impl Net {
                 }
             }
             Disposition::Enriches => {
-                let at = refs(&payment).find_map(|key| self.refs.get(&key).copied());
-                if let Some(kept) = at.and_then(|at| self.payments.get_mut(at)?.as_mut()) {
+                let keys = refs(&payment).collect::<Vec<_>>();
+                let at = known.or_else(|| keys.iter().find_map(|key| self.refs.get(key).copied()));
+                let Some(at) = at else { return };
+                self.refs.extend(keys.into_iter().map(|key| (key, at)));
+                if let Some(kept) = self.payments.get_mut(at).and_then(Option::as_mut) {
                     enrich(kept, payment);
                 }
             }
         }
     }
 
-    /// What remains.
+    /// What remains. A hold and what became of it are one purchase: its captures, and what is still held.
     pub(super) fn into_payments(self) -> Vec<Payment> {
-        self.payments.into_iter().flatten().collect()
+        let mut payments: Vec<Payment> = self.payments.into_iter().flatten().collect();
+        let purchase = |payment: &Payment, hold: &SmolStr| {
+            (payment.rail.clone(), hold.clone(), payment.amount.asset().clone())
+        };
+        let mut ended: HashMap<_, i128> = HashMap::new();
+        for payment in &payments {
+            if let (Kind::Settle | Kind::Release, Some(hold)) = (payment.kind, &payment.parent) {
+                let ended = ended.entry(purchase(payment, hold)).or_default();
+                *ended = ended.saturating_add(payment.amount.units());
+            }
+        }
+        payments.retain_mut(|payment| match payment.kind {
+            Kind::Hold => {
+                // A raised authorization is a hold whose parent is the first one.
+                let first = payment.parent.as_ref().unwrap_or(&payment.id);
+                let ended = ended.entry(purchase(payment, first)).or_default();
+                let part = payment.amount.units().min(*ended);
+                *ended -= part;
+                payment.amount = Money::new(payment.amount.units() - part, payment.amount.asset().clone());
+                if let Some(valuation) = &mut payment.valuation {
+                    valuation.usd = valuation.rate.value(&payment.amount).unwrap_or(valuation.usd);
+                }
+                payment.amount.units() > 0
+            }
+            // Nobody has anything of what was freed.
+            Kind::Release => false,
+            _ => true,
+        });
+        payments
     }
 
     fn count(&mut self, payment: Payment, known: Option<usize>) {
