@@ -215,8 +215,3 @@ fn payment_hash(text: &str) -> Option<SmolStr> {
     let valid = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     valid.then(|| text.to_ascii_lowercase().into())
 }
-
-/// Texts that other people write are cut to a length that an alert can show.
-fn short(text: &str) -> SmolStr {
-    text.chars().take(200).collect()
-}

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::posted;
-use crate::scalar::{Nested, Text};
+use crate::scalar::{Nested, Text, from_json, short};
 use crate::usage_cost::dollars;
 use crate::webhook::WebhookTable;
 
@@ -92,6 +92,10 @@ struct Tags<'a>(#[serde(borrow)] Option<Vec<Text<'a>>>);
 impl Decoder for LiteLlmDecoder {
     fn decode(&self, message: &Message<'_>, decoded: &mut Decoded) {
         let at = message.received_at;
+        if let Some((payments, filtered)) = whole_list(message.body, at) {
+            decoded.payments.extend(payments);
+            return filtered.into_iter().for_each(|reason| decoded.filter(SmolStr::new_static(reason)));
+        }
         let mut n_values = 0;
         for value in serde_json::Deserializer::from_slice(message.body).into_iter::<&RawValue>() {
             n_values += 1;
@@ -116,47 +120,72 @@ impl Decoder for LiteLlmDecoder {
     }
 }
 
-fn read(json: &str, received_at: Timestamp, decoded: &mut Decoded) {
-    let Ok(record) = serde_json::from_str::<Record<'_>>(json) else {
-        return decoded.reject(
-            "bad_shape",
-            "expected a StandardLoggingPayload object",
-            json.as_bytes(),
-            received_at,
-        );
-    };
-    let Some(id) = record.id.get() else {
-        return decoded.reject("no_id", "/id is missing", json.as_bytes(), received_at);
-    };
-    if record.status.as_str() == "failure" {
-        return decoded.filter(SmolStr::new_static("failed call"));
-    }
-    let cost = record.response_cost.map(|cost| cost.get().trim_matches('"')).filter(|cost| *cost != "null");
-    let Some(cost) = cost else { return decoded.filter(SmolStr::new_static("call without a cost")) };
-    let amount = match dollars(cost) {
-        Ok(amount) if amount.units() > 0 => amount,
-        Ok(amount) if amount.is_zero() => return decoded.filter(SmolStr::new_static("zero amount")),
-        _ => {
-            let detail = "/response_cost must be a decimal number of at least 0";
-            return decoded.reject("bad_amount", detail, json.as_bytes(), received_at);
+/// The usual message in one pass: a list of which nothing is rejected. What is wrong in another one is looked for record by
+/// record, so that the evidence is that record.
+fn whole_list(body: &[u8], received_at: Timestamp) -> Option<(Vec<Payment>, Vec<&'static str>)> {
+    let records: Vec<Record<'_>> = from_json(body).ok()?;
+    let (mut payments, mut filtered) = (Vec::with_capacity(records.len()), Vec::new());
+    for record in &records {
+        match record.outcome(received_at) {
+            Ok(payment) => payments.push(payment),
+            Err(Refusal::Filter(reason)) => filtered.push(reason),
+            Err(Refusal::Reject(..)) => return None,
         }
+    }
+    Some((payments, filtered))
+}
+
+fn read(json: &str, received_at: Timestamp, decoded: &mut Decoded) {
+    let outcome = match serde_json::from_str::<Record<'_>>(json) {
+        Ok(record) => record.outcome(received_at),
+        Err(_) => Err(Refusal::Reject("bad_shape", "expected a StandardLoggingPayload object")),
     };
-    let ended = record.end_time.and_then(|at| Timestamp::parse(at.get().trim_matches('"')).ok());
-    let mut payment = Payment::settle(RAIL, short(id), amount, ended.unwrap_or(received_at));
-    payment.observed_at = received_at;
-    payment.spender = record.spender();
-    payment.payee = record.custom_llm_provider.get().or(record.api_base.get()).map(short);
-    payment.resource = record.model.get().map(short);
-    payment.session = record.trace_id.get().map(short);
-    let team = record.metadata.0.user_api_key_team_id.get();
-    payment.labels = team
-        .map(|team| Label { key: SmolStr::new_static("litellm_team"), value: short(team) })
-        .into_iter()
-        .collect();
-    decoded.payments.push(payment);
+    match outcome {
+        Ok(payment) => decoded.payments.push(payment),
+        Err(Refusal::Filter(reason)) => decoded.filter(SmolStr::new_static(reason)),
+        Err(Refusal::Reject(code, detail)) => decoded.reject(code, detail, json.as_bytes(), received_at),
+    }
+}
+
+/// Why a record is not a payment.
+enum Refusal {
+    Filter(&'static str),
+    Reject(&'static str, &'static str),
 }
 
 impl Record<'_> {
+    fn outcome(&self, received_at: Timestamp) -> Result<Payment, Refusal> {
+        let Some(id) = self.id.get() else {
+            return Err(Refusal::Reject("no_id", "/id is missing"));
+        };
+        if self.status.as_str() == "failure" {
+            return Err(Refusal::Filter("failed call"));
+        }
+        let cost = self.response_cost.map(|cost| cost.get().trim_matches('"')).filter(|cost| *cost != "null");
+        let Some(cost) = cost else { return Err(Refusal::Filter("call without a cost")) };
+        let amount = match dollars(cost) {
+            Ok(amount) if amount.units() > 0 => amount,
+            Ok(amount) if amount.is_zero() => return Err(Refusal::Filter("zero amount")),
+            _ => {
+                let detail = "/response_cost must be a decimal number of at least 0";
+                return Err(Refusal::Reject("bad_amount", detail));
+            }
+        };
+        let ended = self.end_time.and_then(|at| Timestamp::parse(at.get().trim_matches('"')).ok());
+        let mut payment = Payment::settle(RAIL, short(id), amount, ended.unwrap_or(received_at));
+        payment.observed_at = received_at;
+        payment.spender = self.spender();
+        payment.payee = self.custom_llm_provider.get().or(self.api_base.get()).map(short);
+        payment.resource = self.model.get().map(short);
+        payment.session = self.trace_id.get().map(short);
+        let team = self.metadata.0.user_api_key_team_id.get();
+        payment.labels = team
+            .map(|team| Label { key: SmolStr::new_static("litellm_team"), value: short(team) })
+            .into_iter()
+            .collect();
+        Ok(payment)
+    }
+
     /// The tag `agent:<id>` names the agent; the key's alias comes next.
     fn spender(&self) -> Vec<Identity> {
         let tags = self.request_tags.0.as_deref().unwrap_or_default();
@@ -172,10 +201,6 @@ impl Record<'_> {
         .filter_map(|(scheme, value)| Some(Identity::new(SmolStr::new_static(scheme), short(value?))))
         .collect()
     }
-}
-
-fn short(text: &str) -> SmolStr {
-    text.chars().take(200).collect()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use smol_str::format_smolstr;
 
 use crate::redact::redact;
-use crate::scalar::{Int, Nested, Text};
+use crate::scalar::{Int, Nested, Text, short};
 use crate::stripe::stripe_money;
 use crate::webhook::WebhookTable;
 use crate::x402::TokenConfig;
@@ -361,9 +361,4 @@ impl Report<'_> {
         let account = self.ingest.source.get()?.strip_prefix("did:pkh:eip155:")?;
         account.split_once(':').map(|(_, address)| address.to_ascii_lowercase())
     }
-}
-
-/// Texts that other people write are cut to a length that an alert can show.
-fn short(text: &str) -> SmolStr {
-    text.chars().take(300).collect()
 }

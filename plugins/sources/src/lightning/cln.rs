@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use smol_str::format_smolstr;
 
-use super::{Outgoing, Reports, State, payment_hash, short};
-use crate::scalar::{Int, Text};
+use super::{Outgoing, Reports, State, payment_hash};
+use crate::scalar::{Int, Text, short};
 
 /// An answer, with or without its JSON-RPC envelope, or a notification.
 #[derive(Debug, Default, Deserialize)]

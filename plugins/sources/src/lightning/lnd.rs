@@ -4,8 +4,8 @@ use railwatch_model::{Label, SmolStr, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Outgoing, Reports, State, payment_hash, short};
-use crate::scalar::{Int, Items, Nested, Text};
+use super::{Outgoing, Reports, State, payment_hash};
+use crate::scalar::{Int, Items, Nested, Text, short};
 
 /// A stream line (`result` or `error`), a page (`payments`), or a bare payment.
 #[derive(Debug, Default, Deserialize)]
@@ -78,6 +78,18 @@ pub(super) fn read(json: &str, reports: &mut Reports<'_>) {
     if let Ok(Streamed { result }) = serde_json::from_str::<Streamed<'_>>(json) {
         return payment(&result, json, reports);
     }
+    // And its usual page: what is wrong in one is looked for item by item.
+    #[derive(Deserialize)]
+    struct Page<'a> {
+        #[serde(borrow)]
+        payments: Vec<LndPayment<'a>>,
+    }
+    if let Ok(Page { payments }) = serde_json::from_str::<Page<'_>>(json)
+        && let Ok(outgoing) = payments.iter().map(outgoing).collect::<Result<Vec<_>, _>>()
+        && !outgoing.is_empty()
+    {
+        return outgoing.into_iter().for_each(|outgoing| reports.book(outgoing));
+    }
     let Ok(line) = serde_json::from_str::<Line<'_>>(json) else {
         return reports.reject("bad_shape", "expected a payment, a page of payments or a stream line", json);
     };
@@ -105,24 +117,32 @@ fn bare(json: &str, reports: &mut Reports<'_>) {
 }
 
 fn payment(read: &LndPayment<'_>, json: &str, reports: &mut Reports<'_>) {
+    match outgoing(read) {
+        Ok(outgoing) => reports.book(outgoing),
+        Err((code, detail)) => reports.reject(code, detail, json),
+    }
+}
+
+/// The payment, or the code and the reason of its reject.
+fn outgoing(read: &LndPayment<'_>) -> Result<Outgoing, (&'static str, &'static str)> {
     let Some(hash) = payment_hash(read.payment_hash.as_str()) else {
-        return reports.reject("no_id", "payment_hash must be 64 hexadecimal digits", json);
+        return Err(("no_id", "payment_hash must be 64 hexadecimal digits"));
     };
     let state = match read.status.as_str() {
         "INITIATED" | "IN_FLIGHT" => State::InFlight,
         "SUCCEEDED" => State::Succeeded,
         "FAILED" => State::Failed,
-        _ => return reports.reject("bad_status", "status must be IN_FLIGHT, SUCCEEDED or FAILED", json),
+        _ => return Err(("bad_status", "status must be IN_FLIGHT, SUCCEEDED or FAILED")),
     };
     // Sub-satoshi amounts exist: `value_sat` would round them away and is never used.
     let amount = read.value_msat.get().filter(|amount| *amount >= 0);
     let (Some(amount_msat), Some(fee_msat)) =
         (amount, read.fee_msat.get().or(Some(0)).filter(|fee| *fee >= 0))
     else {
-        return reports.reject("bad_amount", "value_msat and fee_msat must be integers of at least 0", json);
+        return Err(("bad_amount", "value_msat and fee_msat must be integers of at least 0"));
     };
     let reason = read.failure_reason.get().filter(|_| state == State::Failed);
-    reports.book(Outgoing {
+    Ok(Outgoing {
         id: hash.clone(),
         hash: Some(hash),
         state,
@@ -136,7 +156,7 @@ fn payment(read: &LndPayment<'_>, json: &str, reports: &mut Reports<'_>) {
             .map(|reason| Label { key: SmolStr::new_static("failure"), value: short(reason) })
             .into_iter()
             .collect(),
-    });
+    })
 }
 
 /// The last part's settlement, else the creation.

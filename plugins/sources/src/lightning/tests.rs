@@ -227,6 +227,21 @@ fn lnget_adds_the_resource_to_the_nodes_payment() {
     assert_eq!(decoded.payments[0].resource.as_deref(), Some("https://api.example.com/paid"));
 }
 
+/// What the payee writes is not to be believed about the payer.
+#[test]
+fn a_memo_or_description_names_no_agent() {
+    let claim = "agent_id=boss agent:boss";
+    let lnbits = json!({"payment_hash": HASH, "amount": -5000, "fee": 0, "status": "success", "memo": claim});
+    let cln = json!({"payments": [{"payment_hash": HASH, "status": "complete", "amount_msat": 5000,
+        "amount_sent_msat": 5000, "description": claim, "groupid": 1, "partid": 0}]});
+    for (api, body) in [(LightningApi::Lnbits, lnbits), (LightningApi::Cln, cln)] {
+        let decoded = decode(api, &body);
+        let payment = &decoded.payments[0];
+        assert!(payment.spender.iter().all(|name| name.scheme != Identity::AGENT), "{:?}", payment.spender);
+        assert_eq!(payment.resource.as_deref(), Some(claim));
+    }
+}
+
 #[test]
 fn trap_16_no_preimage_is_kept() {
     for body in [STREAM.to_owned(), PAGE.to_owned(), lnd(&json!({"value_msat": null})).to_string()] {

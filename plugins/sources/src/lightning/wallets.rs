@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use smol_str::format_smolstr;
 
-use super::{Outgoing, Reports, State, payment_hash, short};
-use crate::scalar::{Flag, Int, Text, Texts};
+use super::{Outgoing, Reports, State, payment_hash};
+use crate::scalar::{Flag, Int, Text, Texts, short};
 
 /// Millisatoshi in one satoshi.
 const MSAT_PER_SAT: i128 = 1000;
@@ -143,14 +143,15 @@ fn lnbits_payment(json: &str, reports: &mut Reports<'_>) {
     let fee_msat = read.fee.get().unwrap_or(0).saturating_abs();
     reports.book(Outgoing {
         hash,
-        at: lnbits_time(read.time.as_str()),
+        at: time(read.time.as_str()),
         spender: agent.into_iter().chain(wallet).collect(),
         resource: read.memo.get().map(short),
         ..plain(id, state, amount.saturating_abs(), fee_msat)
     });
 }
 
-fn lnbits_time(text: &str) -> Option<Timestamp> {
+/// A time as wallets write it; without a zone it is UTC.
+pub(super) fn time(text: &str) -> Option<Timestamp> {
     Timestamp::parse(text).or_else(|_| Timestamp::parse(&format!("{text}Z"))).ok()
 }
 

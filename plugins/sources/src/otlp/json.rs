@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::spans::{Attributes, ResourceSpans, Span};
-use crate::scalar::{Int, Nested, Text};
+use crate::scalar::{Int, Nested, Text, from_json};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -85,7 +85,7 @@ struct AnyValue<'a> {
 
 /// Reads an export.
 pub(super) fn read(body: &[u8]) -> Result<Vec<ResourceSpans<'_>>, String> {
-    let request: Request<'_> = serde_json::from_slice(body)
+    let request: Request<'_> = from_json(body)
         .map_err(|error| format!("not an OTLP export: line {}, column {}", error.line(), error.column()))?;
     Ok(request.resource_spans.into_iter().map(resource).collect())
 }

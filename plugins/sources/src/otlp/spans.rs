@@ -9,6 +9,7 @@ use railwatch_plugin::decode::Decoded;
 use smol_str::format_smolstr;
 
 use crate::litellm::RAIL;
+use crate::scalar::short;
 use crate::usage_cost::dollars;
 
 /// Attributes as texts; of the rest only the key is kept, with an empty text.
@@ -209,8 +210,4 @@ impl View<'_, '_> {
         .filter_map(|(scheme, value)| Some(Identity::new(SmolStr::new_static(scheme), short(value?))))
         .collect()
     }
-}
-
-fn short(text: &str) -> SmolStr {
-    text.chars().take(200).collect()
 }

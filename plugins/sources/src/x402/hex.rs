@@ -62,20 +62,19 @@ impl<'de> Deserialize<'de> for Quantity {
 /// A 20-byte address in its canonical spelling, lower case; `None` if the text is not one.
 pub(super) fn address(text: &str) -> Option<SmolStr> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))?;
-    (digits.len() == 40).then(|| lower(digits)).flatten()
+    lower::<42>(digits)
 }
 
 /// The address in a 32-byte topic.
 pub(super) fn topic_address(topic: &str) -> Option<SmolStr> {
     let digits = topic.strip_prefix("0x")?;
     let (padding, address) = digits.split_at_checked(24)?;
-    (address.len() == 40 && padding.bytes().all(|byte| byte == b'0')).then(|| lower(address)).flatten()
+    padding.bytes().all(|byte| byte == b'0').then(|| lower::<42>(address)).flatten()
 }
 
 /// A 32-byte word (a hash, a nonce), lower case.
 pub(super) fn word(text: &str) -> Option<SmolStr> {
-    let digits = text.strip_prefix("0x")?;
-    (digits.len() == 64).then(|| lower(digits)).flatten()
+    lower::<66>(text.strip_prefix("0x")?)
 }
 
 /// An unsigned 256-bit word as an amount; `Err` if it does not fit into 127 bits, which no honest token reaches.
@@ -102,14 +101,18 @@ pub(super) enum AmountError {
     TooLarge,
 }
 
-fn lower(digits: &str) -> Option<SmolStr> {
-    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
+/// `0x` and the digits in lower case, if that is a text of this length.
+fn lower<const LEN: usize>(digits: &str) -> Option<SmolStr> {
+    let mut text = [b'0'; LEN];
+    let place = text.get_mut(2..).filter(|place| place.len() == digits.len())?;
+    for (place, digit) in place.iter_mut().zip(digits.bytes()) {
+        if !digit.is_ascii_hexdigit() {
+            return None;
+        }
+        *place = digit.to_ascii_lowercase();
     }
-    let mut text = String::with_capacity(2 + digits.len());
-    text.push_str("0x");
-    text.extend(digits.chars().map(|digit| digit.to_ascii_lowercase()));
-    Some(text.into())
+    *text.get_mut(1)? = b'x';
+    std::str::from_utf8(&text).ok().map(SmolStr::new)
 }
 
 #[cfg(test)]

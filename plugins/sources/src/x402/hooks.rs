@@ -19,7 +19,7 @@ use super::hex;
 use super::logs::{RAIL, authorization_ref, refs, spender};
 use super::network::{Network, caip2, canonical_address};
 use crate::redact::redact;
-use crate::scalar::{Expandable, Flag, Nested, Text};
+use crate::scalar::{Expandable, Flag, Nested, Text, from_json, short};
 use crate::webhook::WebhookTable;
 use crate::{posted, table};
 
@@ -202,8 +202,8 @@ struct Settlement<'a> {
 impl Decoder for X402HookDecoder {
     fn decode(&self, message: &Message<'_>, decoded: &mut Decoded) {
         let hooks = match message.body.trim_ascii_start().first() {
-            Some(b'[') => serde_json::from_slice::<Vec<Hook<'_>>>(message.body),
-            _ => serde_json::from_slice::<Hook<'_>>(message.body).map(|hook| vec![hook]),
+            Some(b'[') => from_json::<Vec<Hook<'_>>>(message.body),
+            _ => from_json::<Hook<'_>>(message.body).map(|hook| vec![hook]),
         };
         let results = match &hooks {
             Ok(hooks) => hooks.iter().map(|hook| self.read(hook, message)).collect(),
@@ -315,7 +315,7 @@ impl X402HookDecoder {
         payment.direction = self.direction;
         payment.spender = hook.spender(&network.id, &payer);
         payment.payee = canonical_address(&network.id, terms.pay_to.as_str());
-        payment.resource = context.resource().map(|url| url.chars().take(500).collect());
+        payment.resource = context.resource().map(short);
         if kind == Kind::Settle {
             payment.settlement_refs = settle_refs(&network.id, auth, hash, &payer, amount);
         }
@@ -373,9 +373,7 @@ impl Hook<'_> {
             ("error", settlement.error_reason.get()),
         ]
         .into_iter()
-        .filter_map(|(key, value)| {
-            Some(Label { key: SmolStr::new_static(key), value: value?.chars().take(128).collect() })
-        })
+        .filter_map(|(key, value)| Some(Label { key: SmolStr::new_static(key), value: short(value?) }))
         .collect()
     }
 }

@@ -18,7 +18,7 @@ use super::X402Chain;
 use super::hex::{self, Quantity};
 use super::network::is_permit2_proxy;
 use super::view::RpcHead;
-use crate::scalar::{Flag, Nested, Text};
+use crate::scalar::{Flag, Nested, Text, from_json};
 
 /// The rail's name on payments.
 pub(super) const RAIL: SmolStr = SmolStr::new_static("x402");
@@ -103,7 +103,7 @@ const DEPTH_MAX: u8 = 6;
 /// The logs in a message, in its order.
 pub(super) fn read_logs(body: &[u8]) -> Result<Vec<RpcLog<'_>>, String> {
     // The usual shape in one pass; every other one is found by looking for it.
-    if let Ok(logs) = serde_json::from_slice::<Vec<RpcLog<'_>>>(body)
+    if let Ok(logs) = from_json::<Vec<RpcLog<'_>>>(body)
         && logs.iter().all(|log| !log.topics.is_empty())
     {
         return Ok(logs);
@@ -126,7 +126,7 @@ pub(super) enum Part<'a> {
 pub(super) fn read_parts(body: &[u8]) -> Result<Vec<Part<'_>>, String> {
     let place =
         |error: &serde_json::Error| format!("not JSON: line {}, column {}", error.line(), error.column());
-    let body: &RawValue = serde_json::from_slice(body).map_err(|error| place(&error))?;
+    let body: &RawValue = from_json(body).map_err(|error| place(&error))?;
     let mut parts = Vec::new();
     collect(body.get(), 0, &mut parts).map_err(|error| place(&error))?;
     Ok(parts)
