@@ -7,6 +7,7 @@ use railwatch_plugin::registry::SourcePlugin;
 
 mod auth;
 pub mod backoff;
+mod connection;
 pub mod decode;
 mod delivery;
 pub mod file;
@@ -32,6 +33,7 @@ pub mod websocket;
 pub mod x402;
 
 pub use auth::AuthConfig;
+pub use connection::ConnectionTable;
 
 /// Every source of this crate. Adding one is one module and one line.
 pub const SOURCES: &[SourcePlugin] = &[

@@ -1,7 +1,5 @@
 //! Polling: an HTTP GET whose pages hold payments, with a cursor in the URL or a known id to stop at.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +7,16 @@ use async_trait::async_trait;
 use railwatch_plugin::config::{ConfigError, Span};
 use railwatch_plugin::decode::{Decoded, Decoder, Message};
 use railwatch_plugin::registry::SourcePlugin;
-use railwatch_plugin::secret::SecretRef;
 use railwatch_plugin::source::{Cursor, Phase, Source, SourceBuild, SourceContext, SourceError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Table;
 
-use crate::auth::{AuthConfig, RequestHeaders};
 use crate::backoff::{Backoff, fail, wait};
+use crate::connection::{Connection, ConnectionTable};
 use crate::decode::{FieldPath, MappingConfig, Pluck};
 use crate::delivery::Pipeline;
-use crate::{decode, table, tls};
+use crate::{decode, table};
 
 pub(crate) mod fetch;
 mod page;
@@ -34,7 +31,7 @@ pub const PLUGIN: SourcePlugin = SourcePlugin {
     name: "poll",
     summary: "payments from an HTTP API that is asked again and again",
     example: EXAMPLE,
-    schema: table::merged_schema::<PollTable, MappingConfig>,
+    schema: table::schema_of_three::<PollTable, ConnectionTable, MappingConfig>,
     build: |table, build| Ok(Box::new(PollSource::from_table(table, build)?)),
     decoder: |table, build| Ok(decode::take(table, build)?.0),
 };
@@ -85,15 +82,6 @@ pub struct PollTable {
     /// The longest wait after failures. Default: 5 min.
     #[serde(default = "backoff_max")]
     pub backoff_max: Span,
-    /// A bearer token; short for `auth = { secret = … }`.
-    pub token: Option<SecretRef>,
-    /// The header that authenticates.
-    pub auth: Option<AuthConfig>,
-    /// Further headers.
-    #[serde(default)]
-    pub headers: BTreeMap<String, String>,
-    /// Further trusted roots in PEM.
-    pub ca_file: Option<PathBuf>,
 }
 
 /// The order of items in pages.
@@ -131,12 +119,11 @@ fn backoff_max() -> Span {
 #[derive(Debug)]
 pub struct PollSource {
     config: PollTable,
-    headers: RequestHeaders,
+    connection: Connection,
     decoder: Arc<dyn Decoder>,
     items: Option<Pluck>,
     place: Option<Pluck>,
     next: Option<Pluck>,
-    base_dir: PathBuf,
 }
 
 impl PollSource {
@@ -146,15 +133,8 @@ impl PollSource {
         let items = table.remove("items");
         let (decoder, mut rest) = decode::take(&table, build)?;
         rest.extend(items.map(|items| ("items".to_owned(), items)));
-        Self::new(table::parse_rest(&rest)?, decoder, build)
-    }
-
-    /// A poller with a decoder of the caller's choice, for rails that bring their own.
-    pub fn new(
-        config: PollTable,
-        decoder: Arc<dyn Decoder>,
-        build: &SourceBuild,
-    ) -> Result<Self, ConfigError> {
+        let (connection, rest) = Connection::take(&rest, build)?;
+        let config: PollTable = table::parse_rest::<_, ConnectionTable>(&rest)?;
         for (path, url) in [("url", Some(&config.url)), ("first_url", config.first_url.as_ref())] {
             let Some(url) = url else { continue };
             let plain = url.replace("{cursor}", "").replace("{page}", "");
@@ -173,15 +153,9 @@ impl PollSource {
         if config.interval.0 < Duration::from_millis(10) || config.pages_max == 0 {
             return Err(ConfigError::new("interval", "at least 10ms; and pages_max is at least 1"));
         }
-        let headers = RequestHeaders::new(
-            config.auth.as_ref(),
-            config.token.as_ref(),
-            &config.headers,
-            &build.secrets,
-        )?;
         let pluck = |path: &Option<FieldPath>| path.as_ref().map(Pluck::new);
         let (items, place, next) = (pluck(&config.items), pluck(&config.cursor), pluck(&config.next));
-        Ok(Self { config, headers, decoder, items, place, next, base_dir: build.base_dir.clone() })
+        Ok(Self { config, connection, decoder, items, place, next })
     }
 
     fn url(&self, cursor: Option<&str>, page: Option<&str>) -> String {
@@ -199,9 +173,9 @@ impl PollSource {
 #[async_trait]
 impl Source for PollSource {
     async fn run(self: Box<Self>, cx: SourceContext) -> Result<(), SourceError> {
-        let ca_file = self.config.ca_file.as_ref().map(|path| self.base_dir.join(path));
-        let tls = tls::client_config(ca_file.as_deref()).map_err(|message| fail(&cx, message))?;
-        let fetch = Fetch::new(tls, self.headers.clone(), self.config.timeout.0, self.config.body_len_max);
+        let tls = self.connection.tls().map_err(|message| fail(&cx, message))?;
+        let fetch =
+            Fetch::new(tls, self.connection.headers.clone(), self.config.timeout.0, self.config.body_len_max);
         let fetch = fetch.map_err(|message| fail(&cx, message))?;
         let seed = Backoff::seed(&cx.name, cx.clock.now().micros());
         let mut backoff = Backoff::new(Duration::from_secs(1), self.config.backoff_max.0, seed);

@@ -17,27 +17,48 @@ pub(crate) fn split<T: JsonSchema>(table: &Table) -> (Table, Table) {
     let schema = schema_for!(T);
     let known = schema.get("properties").and_then(Value::as_object);
     let is_known = |key: &str| known.is_some_and(|known| known.contains_key(key));
-    let entries = table.clone().into_iter().filter(|(key, _)| !HOST_KEYS.contains(&key.as_str()));
-    entries.partition(|(key, _)| is_known(key))
+    own(table).into_iter().partition(|(key, _)| is_known(key))
 }
 
-/// Reads what [`split`] left for the transport. An unknown key is told about the decoder's keys as well.
-pub(crate) fn parse_rest<T: DeserializeOwned>(rest: &Table) -> Result<T, ConfigError> {
+/// The table without the host's keys.
+pub(crate) fn own(table: &Table) -> Table {
+    let mut own = table.clone();
+    own.retain(|key, _| !HOST_KEYS.contains(&key));
+    own
+}
+
+/// Reads what [`split`] left for the transport. An unknown key is told about the keys that were split off as well.
+pub(crate) fn parse_rest<T: DeserializeOwned, Split: JsonSchema>(rest: &Table) -> Result<T, ConfigError> {
     config::parse(rest).map_err(|mut error| {
         if error.message.starts_with("unknown field") {
-            let schema = schema_for!(MappingConfig);
-            let keys = schema.get("properties").and_then(Value::as_object);
-            let keys: Vec<&str> = keys.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+            let mut keys = keys_of::<MappingConfig>();
+            keys.extend(keys_of::<Split>());
+            keys.sort_unstable();
+            keys.dedup();
             error.message = format!("{}; or a key of the decoder: {}", error.message, keys.join(", "));
         }
         error
     })
 }
 
+fn keys_of<T: JsonSchema>() -> Vec<String> {
+    let schema = schema_for!(T);
+    let keys = schema.get("properties").and_then(Value::as_object);
+    keys.into_iter().flatten().map(|(key, _)| key.clone()).collect()
+}
+
 /// One schema with the properties of both.
 pub(crate) fn merged_schema<A: JsonSchema, B: JsonSchema>() -> Schema {
-    let mut schema = schema_for!(A);
-    let other = schema_for!(B);
+    merge(schema_for!(A), &schema_for!(B))
+}
+
+/// One schema with the properties of all three.
+pub(crate) fn schema_of_three<A: JsonSchema, B: JsonSchema, C: JsonSchema>() -> Schema {
+    merge(merged_schema::<A, B>(), &schema_for!(C))
+}
+
+/// The first schema with the properties of the other.
+fn merge(mut schema: Schema, other: &Schema) -> Schema {
     for part in ["properties", "$defs"] {
         let Some(Value::Object(theirs)) = other.get(part).cloned() else { continue };
         let ours = schema.ensure_object().entry(part).or_insert_with(|| Value::Object(Default::default()));

@@ -89,7 +89,7 @@ pub struct WebhookSource {
 impl WebhookSource {
     fn from_table(table: &Table, build: &SourceBuild) -> Result<Self, ConfigError> {
         let (decoder, rest) = decode::take(table, build)?;
-        Self::new(table::parse_rest(&rest)?, decoder, build)
+        Self::new(table::parse_rest::<_, MappingConfig>(&rest)?, decoder, build)
     }
 
     /// A receiver with a decoder of the caller's choice, for rails that bring their own. Without a verifier it does

@@ -3,8 +3,6 @@
 //! It reconnects with backoff, resumes where the gate offers that, notices half-open sockets, and hands frames that
 //! are ready together over in one delivery. What a frame means is the decoder's business.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +12,6 @@ use http::uri::PathAndQuery;
 use railwatch_plugin::config::{ConfigError, Span};
 use railwatch_plugin::decode::{Decoded, Decoder};
 use railwatch_plugin::registry::SourcePlugin;
-use railwatch_plugin::secret::SecretRef;
 use railwatch_plugin::source::{Cursor, Source, SourceBuild, SourceContext, SourceError};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -22,11 +19,11 @@ use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest as _, proto
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 use toml::Table;
 
-use crate::auth::{AuthConfig, RequestHeaders};
 use crate::backoff::{Backoff, fail, wait};
+use crate::connection::{Connection, ConnectionTable};
 use crate::decode::{FieldPath, MappingConfig, Pluck};
 use crate::delivery::Pipeline;
-use crate::{decode, table, tls};
+use crate::{decode, table};
 
 mod session;
 #[cfg(test)]
@@ -39,7 +36,7 @@ pub const PLUGIN: SourcePlugin = SourcePlugin {
     name: "websocket",
     summary: "a payment gate's WebSocket feed, one JSON message or an array of them per frame",
     example: EXAMPLE,
-    schema: table::merged_schema::<WebSocketTable, MappingConfig>,
+    schema: table::schema_of_three::<WebSocketTable, ConnectionTable, MappingConfig>,
     build: |table, build| Ok(Box::new(WebSocketSource::from_table(table, build)?)),
     decoder: |table, build| Ok(decode::take(table, build)?.0),
 };
@@ -69,15 +66,6 @@ pub struct WebSocketTable {
     pub resume: Option<ResumeConfig>,
     /// A message that is sent once payments are durable; `{cursor}` becomes their cursor.
     pub ack: Option<String>,
-    /// A bearer token; short for `auth = { secret = … }`.
-    pub token: Option<SecretRef>,
-    /// The header that authenticates.
-    pub auth: Option<AuthConfig>,
-    /// Further headers.
-    #[serde(default)]
-    pub headers: BTreeMap<String, String>,
-    /// Further trusted roots in PEM.
-    pub ca_file: Option<PathBuf>,
     /// Bytes that a message may have; larger ones are rejected and counted. Default: 1 MiB.
     #[serde(default = "frame_len_max")]
     pub frame_len_max: usize,
@@ -139,10 +127,9 @@ fn batch_max() -> usize {
 pub struct WebSocketSource {
     config: WebSocketTable,
     url: Uri,
-    headers: RequestHeaders,
+    connection: Connection,
     decoder: Arc<dyn Decoder>,
     pointer: Option<Pluck>,
-    base_dir: PathBuf,
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
@@ -150,15 +137,8 @@ type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 impl WebSocketSource {
     fn from_table(table: &Table, build: &SourceBuild) -> Result<Self, ConfigError> {
         let (decoder, rest) = decode::take(table, build)?;
-        Self::new(table::parse_rest(&rest)?, decoder, build)
-    }
-
-    /// A client with a decoder of the caller's choice, for rails that bring their own.
-    pub fn new(
-        config: WebSocketTable,
-        decoder: Arc<dyn Decoder>,
-        build: &SourceBuild,
-    ) -> Result<Self, ConfigError> {
+        let (connection, rest) = Connection::take(&rest, build)?;
+        let config: WebSocketTable = table::parse_rest::<_, ConnectionTable>(&rest)?;
         let url: Uri = config.url.parse().map_err(|error| ConfigError::new("url", error))?;
         if !matches!(url.scheme_str(), Some("ws" | "wss")) || url.host().is_none() {
             return Err(ConfigError::new("url", "write it like \"wss://gate.example.com/payments\""));
@@ -172,14 +152,8 @@ impl WebSocketSource {
                 "must be longer than ping_after, or no ping is ever answered",
             ));
         }
-        let headers = RequestHeaders::new(
-            config.auth.as_ref(),
-            config.token.as_ref(),
-            &config.headers,
-            &build.secrets,
-        )?;
         let pointer = config.resume.as_ref().map(|resume| Pluck::new(&resume.pointer));
-        Ok(Self { config, url, headers, decoder, pointer, base_dir: build.base_dir.clone() })
+        Ok(Self { config, url, connection, decoder, pointer })
     }
 
     /// The URL without query and user, which may hold secrets.
@@ -212,7 +186,7 @@ impl WebSocketSource {
     async fn connect(&self, cursor: Option<&Cursor>, connector: Connector) -> Result<Socket, Refusal> {
         let url = self.url_from(cursor).map_err(Refusal::Transient)?;
         let mut request = url.into_client_request().map_err(|error| Refusal::Fatal(error.to_string()))?;
-        request.headers_mut().extend(self.headers.resolve().map_err(Refusal::Transient)?);
+        request.headers_mut().extend(self.connection.headers.resolve().map_err(Refusal::Transient)?);
         let limit = self.config.frame_len_max.saturating_mul(16).max(16 << 20);
         let config = WebSocketConfig::default().max_message_size(Some(limit)).max_frame_size(Some(limit));
         let connect =
@@ -239,8 +213,7 @@ enum Refusal {
 #[async_trait]
 impl Source for WebSocketSource {
     async fn run(self: Box<Self>, cx: SourceContext) -> Result<(), SourceError> {
-        let ca_file = self.config.ca_file.as_ref().map(|path| self.base_dir.join(path));
-        let tls = tls::client_config(ca_file.as_deref()).map_err(|message| fail(&cx, message))?;
+        let tls = self.connection.tls().map_err(|message| fail(&cx, message))?;
         let connector = Connector::Rustls(Arc::new(tls));
         let seed = Backoff::seed(&cx.name, cx.clock.now().micros());
         let mut backoff = Backoff::new(Duration::from_millis(250), self.config.backoff_max.0, seed);
