@@ -28,7 +28,7 @@ mod place;
 #[cfg(test)]
 mod tests;
 
-use csv_rows::CsvRows;
+use csv_rows::{CsvDecoder, CsvRows};
 use feed::Feed;
 use follow::Follow;
 
@@ -39,7 +39,10 @@ pub const FILE: SourcePlugin = SourcePlugin {
     example: FILE_EXAMPLE,
     schema: table::merged_schema::<FileTable, MappingConfig>,
     build: |table, build| Ok(Box::new(FileSource::from_table(table, build)?)),
-    decoder: |table, build| Ok(decode::take(table, build)?.0),
+    decoder: |table, build| {
+        let source = FileSource::from_table(table, build)?;
+        Ok(source.lines.recorded(source.decoder))
+    },
 };
 
 /// The entry of the list of sources.
@@ -49,7 +52,10 @@ pub const STDIN: SourcePlugin = SourcePlugin {
     example: STDIN_EXAMPLE,
     schema: table::merged_schema::<LinesTable, MappingConfig>,
     build: |table, build| Ok(Box::new(StdinSource::from_table(table, build)?)),
-    decoder: |table, build| Ok(decode::take(table, build)?.0),
+    decoder: |table, build| {
+        let source = StdinSource::from_table(table, build)?;
+        Ok(source.lines.recorded(source.decoder))
+    },
 };
 
 const FILE_EXAMPLE: &str = r#"[sources.ledger]
@@ -162,7 +168,7 @@ pub struct FileSource {
 impl FileSource {
     fn from_table(table: &Table, build: &SourceBuild) -> Result<Self, ConfigError> {
         let (decoder, rest) = decode::take(table, build)?;
-        Self::new(table::parse_rest(&rest)?, decoder, build)
+        Self::new(table::parse_rest::<_, MappingConfig>(&rest)?, decoder, build)
     }
 
     /// A reader with a decoder of the caller's choice, for rails that bring their own.
@@ -208,6 +214,14 @@ impl LinesTable {
         Ok(())
     }
 
+    /// The decoder of recordings in this format.
+    fn recorded(&self, decoder: Arc<dyn Decoder>) -> Arc<dyn Decoder> {
+        match self.rows() {
+            Some(rows) => Arc::new(CsvDecoder::new(rows, decoder)),
+            None => decoder,
+        }
+    }
+
     fn rows(&self) -> Option<CsvRows> {
         (self.format == LineFormat::Csv).then(|| CsvRows::new(self.columns.clone(), self.delimiter))
     }
@@ -238,7 +252,7 @@ pub struct StdinSource {
 impl StdinSource {
     fn from_table(table: &Table, build: &SourceBuild) -> Result<Self, ConfigError> {
         let (decoder, rest) = decode::take(table, build)?;
-        let lines: LinesTable = table::parse_rest(&rest)?;
+        let lines: LinesTable = table::parse_rest::<_, MappingConfig>(&rest)?;
         lines.check()?;
         Ok(Self { lines, decoder })
     }

@@ -33,7 +33,8 @@ pub(crate) struct DecodeArgs {
     /// The source, by its name in the configuration.
     source: SmolStr,
     /// Recordings; `-` is standard input, `.gz` is unpacked. A file whose first line is a JSON value is read line by
-    /// line, any other is one message. {"headers": …, "body": …} is a request: its signature is checked first.
+    /// line, any other is one message, such as a CSV file. {"headers": …, "body": …} is a request: its signature is
+    /// checked first.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// When the messages arrived, unless they say so themselves; without, now.
