@@ -145,8 +145,20 @@ pub struct SourceStatus {
     /// did not pay; what happens after it is not seen yet. `None` for rails that only ever speak when something
     /// happens.
     pub seen_to: Option<Timestamp>,
+    /// What the rail's list of payments has and its push has not brought. `None` while the push brings everything, and
+    /// where there is only one of both.
+    pub unpushed: Option<Unpushed>,
     /// Connections or polls that failed since the start.
     pub failures: u64,
+}
+
+/// Payments that were found in a rail's list and never pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Unpushed {
+    /// How many.
+    pub payments: u64,
+    /// When the first of them happened.
+    pub since: Timestamp,
 }
 
 /// The phases of a source.

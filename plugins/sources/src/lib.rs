@@ -19,6 +19,7 @@ pub mod mpp;
 pub mod otlp;
 pub mod poll;
 mod posted;
+mod push;
 mod redact;
 mod scalar;
 pub mod stripe;

@@ -4,6 +4,7 @@
 //! that both can be seen. Preimages are bearer secrets (an L402 token is a macaroon and a preimage): they are never
 //! read, and rejects are kept without them.
 
+mod accounts;
 mod cln;
 mod lnd;
 mod node;

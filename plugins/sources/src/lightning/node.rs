@@ -3,29 +3,29 @@
 //! LND's stream never replays what ended while nobody listened, so that every connect is followed by a sweep of the
 //! list from the oldest payment that was still open.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use railwatch_model::{Identity, SmolStr};
+use railwatch_model::{Identity, SmolStr, Timestamp};
 use railwatch_plugin::config::{self, ConfigError, Span};
 use railwatch_plugin::decode::{Decoded, Decoder, Message};
 use railwatch_plugin::registry::SourcePlugin;
 use railwatch_plugin::source::{Cursor, Phase, Source, SourceBuild, SourceContext, SourceError};
 use reqwest::Response;
-use schemars::{JsonSchema, schema_for};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Table;
 
-use super::{InFlight, LightningApi, LightningDecoder};
-use crate::auth::{AuthConfig, RequestHeaders};
+use super::accounts::Accounts;
+use super::{InFlight, LightningApi, LightningDecoder, wallets};
 use crate::backoff::{Backoff, fail, wait};
+use crate::connection::{Connection, ConnectionTable};
 use crate::delivery::Pipeline;
 use crate::poll::fetch::{Fetch, FetchError, Fetched, lost};
+use crate::push::PushCheck;
 use crate::scalar::{Int, Text};
-use crate::tls;
+use crate::table;
 
 #[cfg(test)]
 mod tests;
@@ -35,9 +35,12 @@ pub const PLUGIN: SourcePlugin = SourcePlugin {
     name: "lightning",
     summary: "outgoing payments of LND, Core Lightning, phoenixd, LNbits or lnget",
     example: EXAMPLE,
-    schema: || schema_for!(LightningTable),
+    schema: table::merged_schema::<LightningTable, ConnectionTable>,
     build: |table, build| Ok(Box::new(LightningSource::from_table(table, build)?)),
-    decoder: |table, build| Ok(Arc::new(parse(table)?.decoder(&build.name))),
+    decoder: |table, build| {
+        let (_, rest) = table::split::<ConnectionTable>(table);
+        Ok(Arc::new(config::parse::<LightningTable>(&rest)?.decoder(&build.name)))
+    },
 };
 
 const EXAMPLE: &str = r#"[sources.node]
@@ -62,14 +65,12 @@ pub struct LightningTable {
     /// What a payment that is under way is.
     #[serde(default)]
     pub in_flight: InFlight,
-    /// The header that authenticates: `Grpc-Metadata-macaroon` (hexadecimal) for LND, `Rune` for Core Lightning,
-    /// `X-Api-Key` for LNbits, `Authorization` with the prefix `Basic ` for phoenixd.
-    pub auth: Option<AuthConfig>,
+    /// LND under litd: whether agents are told apart by litd's accounts. The macaroon then needs `account:read` too.
+    #[serde(default)]
+    pub accounts: bool,
     /// How often lists are read; LND's, beside its stream, ten times less often. Default: 30 s.
     #[serde(default = "interval")]
     pub interval: Span,
-    /// Further trusted roots in PEM, such as LND's `tls.cert`.
-    pub ca_file: Option<PathBuf>,
 }
 
 fn interval() -> Span {
@@ -78,6 +79,10 @@ fn interval() -> Span {
 
 /// Entries of one page.
 const PAGE: usize = 200;
+/// Entries of one page of a wallet.
+const WALLET_PAGE: usize = 100;
+/// How far behind the newest known entry, in seconds, a wallet's list is read again.
+const WALLET_OVERLAP: u64 = 3600;
 /// Pages of one sweep; what is left comes with the next one.
 const PAGES_MAX: usize = 1000;
 /// Bytes that a page may have.
@@ -86,14 +91,6 @@ const PAGE_LEN_MAX: usize = 32 << 20;
 const LINE_LEN_MAX: usize = 4 << 20;
 /// What a request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-fn parse(table: &Table) -> Result<LightningTable, ConfigError> {
-    let mut table = table.clone();
-    for key in ["plugin", "enabled"] {
-        table.remove(key);
-    }
-    config::parse(&table)
-}
 
 impl LightningTable {
     fn decoder(&self, source: &SmolStr) -> LightningDecoder {
@@ -114,13 +111,13 @@ impl LightningTable {
 pub struct LightningSource {
     config: LightningTable,
     decoder: LightningDecoder,
-    headers: RequestHeaders,
-    base_dir: PathBuf,
+    connection: Connection,
 }
 
 impl LightningSource {
     fn from_table(table: &Table, build: &SourceBuild) -> Result<Self, ConfigError> {
-        let config = parse(table)?;
+        let (connection, rest) = Connection::take(table, build)?;
+        let config: LightningTable = config::parse(&rest)?;
         let valid =
             reqwest::Url::parse(&config.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
         if !valid {
@@ -129,9 +126,11 @@ impl LightningSource {
         if config.interval.0 < Duration::from_millis(10) {
             return Err(ConfigError::new("interval", "at least 10ms"));
         }
-        let headers = RequestHeaders::new(config.auth.as_ref(), None, &BTreeMap::new(), &build.secrets)?;
+        if config.accounts && config.api != LightningApi::Lnd {
+            return Err(ConfigError::new("accounts", "only LND has litd's accounts"));
+        }
         let decoder = config.decoder(&build.name);
-        Ok(Self { config, decoder, headers, base_dir: build.base_dir.clone() })
+        Ok(Self { config, decoder, connection })
     }
 
     fn url(&self, path: &str) -> String {
@@ -161,15 +160,22 @@ impl From<SourceError> for Lost {
 #[async_trait]
 impl Source for LightningSource {
     async fn run(self: Box<Self>, cx: SourceContext) -> Result<(), SourceError> {
-        let ca_file = self.config.ca_file.as_ref().map(|path| self.base_dir.join(path));
-        let tls = tls::client_config(ca_file.as_deref()).map_err(|message| fail(&cx, message))?;
-        let fetch = Fetch::new(tls, self.headers.clone(), TIMEOUT, PAGE_LEN_MAX);
+        let tls = self.connection.tls().map_err(|message| fail(&cx, message))?;
+        let fetch = Fetch::new(tls, self.connection.headers.clone(), TIMEOUT, PAGE_LEN_MAX);
         let fetch = fetch.map_err(|message| fail(&cx, message))?;
         let seed = Backoff::seed(&cx.name, cx.clock.now().micros());
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60), seed);
         let place = cx.cursor.as_ref().and_then(|Cursor(cursor)| cursor.parse().ok()).unwrap_or(0);
-        let mut reader =
-            Reader { source: &self, cx: &cx, fetch, place, pipeline: Pipeline::default(), is_current: false };
+        let mut reader = Reader {
+            source: &self,
+            cx: &cx,
+            fetch,
+            place,
+            pipeline: Pipeline::default(),
+            check: PushCheck::default(),
+            accounts: Accounts::default(),
+            is_current: false,
+        };
         loop {
             let end = tokio::select! {
                 biased;
@@ -198,9 +204,14 @@ struct Reader<'a> {
     source: &'a LightningSource,
     cx: &'a SourceContext,
     fetch: Fetch,
-    /// LND: everything up to this payment index is terminal. Core Lightning: the next `updated_index`.
+    /// LND: everything up to this payment index is terminal. Core Lightning: the next `updated_index`. Wallets: when the
+    /// newest entry was made, in Unix seconds.
     place: u64,
     pipeline: Pipeline,
+    /// Compares LND's stream with its list.
+    check: PushCheck,
+    /// Whose payments are whose, where litd tells.
+    accounts: Accounts,
     /// True once a sweep succeeded on this connection.
     is_current: bool,
 }
@@ -236,6 +247,27 @@ struct ClnEntry {
     created_index: Int,
 }
 
+/// What a sweep needs of an entry of a wallet's list: when it was made, as LNbits, lnget and phoenixd say it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct WalletEntry<'a> {
+    #[serde(borrow)]
+    time: Text<'a>,
+    #[serde(borrow)]
+    created_at: Text<'a>,
+    #[serde(rename = "createdAt")]
+    created_ms: Int,
+}
+
+impl WalletEntry<'_> {
+    /// In Unix seconds.
+    fn made_at(&self) -> Option<u64> {
+        let text = self.time.get().or(self.created_at.get()).and_then(wallets::time);
+        let at = text.or_else(|| self.created_ms.get().and_then(|ms| Timestamp::from_number(ms).ok()));
+        u64::try_from(at?.secs()).ok()
+    }
+}
+
 impl Reader<'_> {
     /// Reads until the connection or the source ends.
     async fn follow(&mut self) -> Lost {
@@ -254,11 +286,12 @@ impl Reader<'_> {
             }
             _ => None,
         };
+        self.check.restart(self.cx.clock.now());
         let interval = self.source.config.interval.0;
         let interval = if stream.is_some() { interval * 10 } else { interval };
         let mut line = Vec::new();
         loop {
-            self.sweep().await?;
+            self.sweep(stream.is_some()).await?;
             self.is_current = true;
             let detail = if stream.is_some() { "streaming" } else { "up to date" };
             self.cx.status.live(self.cx.clock.now(), detail);
@@ -286,7 +319,10 @@ impl Reader<'_> {
         line.extend_from_slice(chunk);
         if let Some(end) = line.iter().rposition(|byte| *byte == b'\n') {
             let complete: Vec<u8> = line.drain(..=end).collect();
-            self.deliver(&complete, None).await?;
+            let decoded = self.attributed(&complete).await?;
+            self.check.pushed(&decoded.payments);
+            self.check.show(&self.cx.status);
+            self.pipeline.submit(self.cx, decoded, None).await?;
         }
         if line.len() > LINE_LEN_MAX {
             let mut decoded = Decoded::default();
@@ -299,22 +335,20 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads the list.
-    async fn sweep(&mut self) -> Result<(), Lost> {
+    /// Reads the list, beside a stream or without one.
+    async fn sweep(&mut self, is_streamed: bool) -> Result<(), Lost> {
         match self.source.config.api {
-            LightningApi::Lnd => self.sweep_lnd().await,
+            LightningApi::Lnd => self.sweep_lnd(is_streamed).await,
             LightningApi::Cln => self.sweep_cln().await,
-            LightningApi::Phoenixd => self.newest("/payments/outgoing?limit=100").await,
-            LightningApi::Lnbits => {
-                self.newest("/api/v1/payments?limit=100&sortby=time&direction=desc").await
-            }
-            LightningApi::Lnget => self.newest("/api/events?limit=100").await,
+            LightningApi::Phoenixd => self.sweep_wallet("/payments/outgoing?").await,
+            LightningApi::Lnbits => self.sweep_wallet("/api/v1/payments?sortby=time&direction=desc&").await,
+            LightningApi::Lnget => self.sweep_wallet("/api/events?").await,
         }
     }
 
     /// All payments from the oldest that is still open. The cursor stays before that one: the index of the last page
     /// would skip what was in flight when it was read.
-    async fn sweep_lnd(&mut self) -> Result<(), Lost> {
+    async fn sweep_lnd(&mut self, is_streamed: bool) -> Result<(), Lost> {
         let (mut at, mut oldest_open) = (self.place, None::<u64>);
         for _ in 0..PAGES_MAX {
             let path = format!("/v1/payments?include_incomplete=true&index_offset={at}&max_payments={PAGE}");
@@ -331,7 +365,12 @@ impl Reader<'_> {
             (at, self.place) = (end, place);
             let cursor = has_moved.then(|| Cursor(place.to_string()));
             if !page.payments.is_empty() {
-                self.deliver(&body, cursor).await?;
+                let decoded = self.attributed(&body).await?;
+                if is_streamed {
+                    self.check.listed(&decoded.payments);
+                    self.check.show(&self.cx.status);
+                }
+                self.pipeline.submit(self.cx, decoded, cursor).await?;
             }
             if is_last {
                 return Ok(());
@@ -361,12 +400,29 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The newest entries, again and again: an entry may still change, and what is known is not counted again.
-    async fn newest(&mut self, path: &str) -> Result<(), Lost> {
-        match self.get(path).await? {
-            Some(body) => self.deliver(&body, None).await,
-            None => Ok(()),
+    /// The newest entries, again and again, as an entry may still change and what is known is not counted again; and those
+    /// before them, back to where the last sweep was.
+    async fn sweep_wallet(&mut self, path: &str) -> Result<(), Lost> {
+        let (known_to, mut newest) = (self.place, self.place);
+        for nth in 0..PAGES_MAX {
+            let offset = nth * WALLET_PAGE;
+            let url = format!("{path}limit={WALLET_PAGE}&offset={offset}");
+            let Some(body) = self.get(&url).await? else { return Ok(()) };
+            let entries: Vec<WalletEntry<'_>> = self.page(&body)?;
+            let times = || entries.iter().filter_map(WalletEntry::made_at);
+            newest = times().max().unwrap_or(0).max(newest);
+            let is_joined =
+                known_to == 0 || times().min().is_none_or(|oldest| oldest + WALLET_OVERLAP < known_to);
+            let is_last = is_joined || entries.len() < WALLET_PAGE;
+            let cursor = (is_last && newest != self.place).then(|| Cursor(newest.to_string()));
+            self.deliver(&body, cursor).await?;
+            if is_last {
+                self.place = newest;
+                return Ok(());
+            }
+            self.cx.status.phase(Phase::Backfilling, format!("entry {offset} from the newest"));
         }
+        Ok(())
     }
 
     async fn get(&mut self, path: &str) -> Result<Option<Vec<u8>>, Lost> {
@@ -384,11 +440,35 @@ impl Reader<'_> {
     }
 
     async fn deliver(&mut self, body: &[u8], cursor: Option<Cursor>) -> Result<(), Lost> {
+        let decoded = self.decode(body);
+        self.pipeline.submit(self.cx, decoded, cursor).await?;
+        Ok(())
+    }
+
+    /// The same, with the accounts behind the payments. Without litd's answer nothing is handed over: a payment would
+    /// be somebody else's for good.
+    async fn attributed(&mut self, body: &[u8]) -> Result<Decoded, Lost> {
+        let mut decoded = self.decode(body);
+        if self.source.config.accounts {
+            if !self.accounts.know(&decoded.payments)
+                && let Some(list) = self.get("/v1/accounts").await?
+            {
+                let learned = self.accounts.learn(&list, &decoded.payments);
+                learned.map_err(|_| {
+                    let why = "litd's accounts cannot be read".to_owned();
+                    FetchError::Transient { why, after: None }
+                })?;
+            }
+            self.accounts.name(&mut decoded.payments);
+        }
+        Ok(decoded)
+    }
+
+    fn decode(&self, body: &[u8]) -> Decoded {
         let mut decoded = Decoded::default();
         let message = Message { body, headers: None, received_at: self.cx.clock.now() };
         self.source.decoder.decode(&message, &mut decoded);
-        self.pipeline.submit(self.cx, decoded, cursor).await?;
-        Ok(())
+        decoded
     }
 }
 

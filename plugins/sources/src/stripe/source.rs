@@ -11,7 +11,7 @@ use railwatch_plugin::decode::{Decoded, Decoder, Message};
 use railwatch_plugin::registry::SourcePlugin;
 use railwatch_plugin::secret::SecretRef;
 use railwatch_plugin::source::{Cursor, Phase, Source, SourceBuild, SourceContext, SourceError};
-use schemars::{JsonSchema, Schema};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
@@ -24,6 +24,7 @@ use crate::auth::RequestHeaders;
 use crate::backoff::{Backoff, fail, wait};
 use crate::delivery::Pipeline;
 use crate::poll::fetch::{Fetch, FetchError, Fetched};
+use crate::push::PushCheck;
 use crate::scalar::{Int, Text};
 use crate::verify::{Preset, VerifyConfig, VerifyTable};
 use crate::webhook::{WebhookSource, WebhookTable};
@@ -37,7 +38,7 @@ pub const PLUGIN: SourcePlugin = SourcePlugin {
     name: "stripe",
     summary: "Stripe's events, by webhook, from /v1/events, or both",
     example: EXAMPLE,
-    schema,
+    schema: table::schema_of_three::<WebhookTable, StripeTable, StripeMapping>,
     build: |table, build| Ok(Box::new(StripeSource::from_table(table, build)?)),
     decoder: |table, _| Ok(Arc::new(StripeDecoder::new(posted::keys(table)?))),
 };
@@ -48,19 +49,6 @@ path = "/in/stripe"
 webhook_secret = { env = "GATE_SECRET" }
 api_key = { env = "S" }
 "#;
-
-fn schema() -> Schema {
-    let mut schema = table::merged_schema::<WebhookTable, StripeTable>();
-    let mapping = schemars::schema_for!(StripeMapping);
-    for part in ["properties", "$defs"] {
-        let theirs = mapping.get(part).and_then(serde_json::Value::as_object).cloned().unwrap_or_default();
-        let ours = schema.ensure_object().entry(part).or_insert_with(|| serde_json::json!({}));
-        if let Some(ours) = ours.as_object_mut() {
-            ours.extend(theirs);
-        }
-    }
-    schema
-}
 
 /// Stripe's keys of a `stripe` source's table, beside those of the webhook and of [`StripeMapping`].
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -133,6 +121,8 @@ struct EventList {
     decoder: Arc<dyn Decoder>,
     /// Rung by thin events: there is something to read.
     bell: Arc<Notify>,
+    /// Compares the webhook with the list, where there are both.
+    check: Option<Arc<PushCheck>>,
 }
 
 impl StripeTable {
@@ -170,10 +160,12 @@ impl StripeSource {
         }
         let decoder: Arc<dyn Decoder> = Arc::new(StripeDecoder::new(mapping));
         let bell = Arc::new(Notify::new());
+        let mut check = None;
         let webhook = match (webhook.verify.is_some(), config.api_key.is_some()) {
             (true, true) => {
-                let ringing = Doorbell { decoder: Arc::clone(&decoder), bell: Arc::clone(&bell) };
-                Some(posted::webhook(webhook, Arc::new(ringing), build)?)
+                let check = check.insert(Arc::new(PushCheck::default()));
+                let (decoder, bell, check) = (Arc::clone(&decoder), Arc::clone(&bell), Arc::clone(check));
+                Some(posted::webhook(webhook, Arc::new(Doorbell { decoder, bell, check }), build)?)
             }
             (true, false) => Some(posted::webhook(webhook, Arc::clone(&decoder), build)?),
             (false, true) => None,
@@ -182,8 +174,8 @@ impl StripeSource {
                 return Err(ConfigError::new("", message));
             }
         };
-        let list =
-            config.api_key.is_some().then(|| EventList::new(config, decoder, bell, build)).transpose()?;
+        let is_listed = config.api_key.is_some();
+        let list = is_listed.then(|| EventList::new(config, decoder, bell, check, build)).transpose()?;
         Ok(Self { webhook, list })
     }
 }
@@ -249,6 +241,7 @@ impl EventList {
         config: StripeTable,
         decoder: Arc<dyn Decoder>,
         bell: Arc<Notify>,
+        check: Option<Arc<PushCheck>>,
         build: &SourceBuild,
     ) -> Result<Self, ConfigError> {
         let valid =
@@ -264,7 +257,7 @@ impl EventList {
         }
         let headers = RequestHeaders::new(None, config.api_key.as_ref(), &BTreeMap::new(), &build.secrets);
         let headers = headers.map_err(|error| ConfigError::new("api_key", error.message))?;
-        Ok(Self { config, headers, decoder, bell })
+        Ok(Self { config, headers, decoder, bell, check })
     }
 
     async fn run(&self, cx: &SourceContext) -> Result<(), SourceError> {
@@ -276,6 +269,9 @@ impl EventList {
         let newest = cx.cursor.as_ref().and_then(|Cursor(cursor)| cursor.parse().ok());
         let mut place = Place { newest, recent: HashMap::new() };
         let mut pipeline = Pipeline::default();
+        if let Some(check) = &self.check {
+            check.restart(cx.clock.now());
+        }
         loop {
             let read = tokio::select! {
                 biased;
@@ -413,6 +409,10 @@ impl EventList {
             let body = format!(r#"{{"object":"list","data":[{}]}}"#, events.join(","));
             let message = Message { body: body.as_bytes(), headers: None, received_at: cx.clock.now() };
             self.decoder.decode(&message, &mut decoded);
+        }
+        if let Some(check) = &self.check {
+            check.listed(&decoded.payments);
+            check.show(&cx.status);
         }
         let cursor = cursor.map(|newest| Cursor(newest.to_string()));
         pipeline.submit(cx, decoded, cursor).await.map_err(ReadError::Source)

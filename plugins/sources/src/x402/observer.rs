@@ -23,7 +23,8 @@ use super::view::View;
 use super::{TokenConfig, X402Chain, X402FrameDecoder};
 use crate::backoff::{Backoff, fail, wait};
 use crate::delivery::Pipeline;
-use crate::tls;
+use crate::push::PushCheck;
+use crate::{table, tls};
 
 #[cfg(test)]
 mod tests;
@@ -124,11 +125,7 @@ fn yes() -> bool {
 }
 
 fn parse(table: &Table) -> Result<X402EvmTable, ConfigError> {
-    let mut table = table.clone();
-    for key in ["plugin", "enabled"] {
-        table.remove(key);
-    }
-    config::parse(&table)
+    config::parse(&table::own(table))
 }
 
 impl X402EvmTable {
@@ -201,6 +198,7 @@ impl Source for X402Source {
         let mut view = View::new(self.chain.clone(), self.config.confirmations);
         let mut next_block = cx.cursor.as_ref().and_then(|Cursor(cursor)| view.restore(cursor));
         let mut pipeline = Pipeline::default();
+        let check = PushCheck::default();
         loop {
             let url = self.url().map_err(|message| fail(&cx, message))?;
             let connected = tokio::select! {
@@ -211,7 +209,7 @@ impl Source for X402Source {
             let why = match connected {
                 Ok(rpc) => {
                     let mut session =
-                        Session::new(&self, &cx, rpc, &mut view, &mut pipeline, &mut next_block);
+                        Session::new(&self, &cx, rpc, &mut view, &mut pipeline, &mut next_block, &check);
                     let end = session.run().await;
                     if session.is_caught_up {
                         backoff.reset();

@@ -37,6 +37,15 @@ pub(super) enum RpcError {
     Denied(String),
 }
 
+impl RpcError {
+    /// True if the node no longer keeps what was asked for. geth answers 4444 (EIP-4444); others only say it.
+    pub(super) fn is_pruned(&self) -> bool {
+        let Self::Refused { code, message } = self else { return false };
+        let message = message.to_ascii_lowercase();
+        *code == 4444 || ["pruned", "pruning", "history"].iter().any(|word| message.contains(word))
+    }
+}
+
 /// A node.
 pub(super) enum Rpc {
     Ws(Box<Ws>),

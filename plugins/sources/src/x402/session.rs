@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use railwatch_model::SmolStr;
+use railwatch_model::{SmolStr, Timestamp};
 use railwatch_plugin::decode::Decoded;
 use railwatch_plugin::source::{Cursor, Phase, SourceContext, SourceError};
 use serde::Deserialize;
@@ -17,6 +17,7 @@ use super::observer::{X402Source, live};
 use super::rpc::{Rpc, RpcError};
 use super::view::{RpcHead, Step, View};
 use crate::delivery::Pipeline;
+use crate::push::PushCheck;
 
 /// How long logs wait for others of their transaction: nodes send them back to back.
 const FLUSH_AFTER: Duration = Duration::from_millis(25);
@@ -28,6 +29,12 @@ const HALVED_PAUSE: Duration = Duration::from_millis(50);
 const ATTEMPTS_MAX: u32 = 12;
 /// How often the cursor moves without a payment.
 const CURSOR_EVERY_BLOCKS: u64 = 128;
+/// How often what the node pushed is compared with what it lists: after this many blocks, or this long. Fewer blocks than
+/// the view remembers.
+const CHECK_EVERY_BLOCKS: u64 = 32;
+const CHECK_EVERY: Duration = Duration::from_secs(60);
+/// Blocks below the tip that are not compared yet: their logs may still be on the way.
+const CHECK_BEHIND: u64 = 1;
 /// Block times that are remembered for nodes whose logs have none.
 const TIMES_MAX: usize = 1024;
 
@@ -58,6 +65,10 @@ pub(super) struct Session<'a> {
     pipeline: &'a mut Pipeline,
     /// The last block that was read, which survives the connection.
     read_to: &'a mut Option<u64>,
+    check: &'a PushCheck,
+    /// The last block for which push and list were compared, and when.
+    checked_to: u64,
+    checked_at: Instant,
     /// Pushed logs, as JSON, that wait for the rest of their transaction.
     pending: Vec<String>,
     flush_at: Option<Instant>,
@@ -89,6 +100,25 @@ struct Kind<'a> {
     topics: Option<&'a RawValue>,
 }
 
+/// Why blocks are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// They were not pushed, or not to the end.
+    Missed,
+    /// They were, and are compared.
+    Check,
+}
+
+/// What came of asking for logs.
+enum Answer {
+    /// The logs, one answer per filter.
+    Logs(Vec<String>),
+    /// More than the node hands out; the next attempt asks for less.
+    TooMuch,
+    /// The node does not keep so old ones.
+    Pruned,
+}
+
 /// What ended a wait.
 enum Event {
     Frame(String),
@@ -104,6 +134,7 @@ impl<'a> Session<'a> {
         view: &'a mut View,
         pipeline: &'a mut Pipeline,
         read_to: &'a mut Option<u64>,
+        check: &'a PushCheck,
     ) -> Self {
         Self {
             source,
@@ -112,6 +143,9 @@ impl<'a> Session<'a> {
             view,
             pipeline,
             read_to,
+            check,
+            checked_to: 0,
+            checked_at: Instant::now(),
             pending: Vec::new(),
             flush_at: None,
             heard_at: Instant::now(),
@@ -136,7 +170,10 @@ impl<'a> Session<'a> {
         if self.rpc.is_push() {
             self.subscribe().await?;
         }
+        // What is compared is told apart by blocks, not by the time of either clock.
+        self.check.restart(Timestamp::EPOCH);
         self.catch_up().await?;
+        self.checked_to = self.view.tip().unwrap_or(0);
         self.is_caught_up = true;
         self.heard_at = Instant::now();
         live(self.cx, self.view.tip());
@@ -201,7 +238,7 @@ impl<'a> Session<'a> {
             self.read_to.map(|block| block.saturating_sub(overlap)).or(self.source.config.start_block);
         // A node that is behind must not move the cursor back over blocks that it lacks.
         let from = resume.unwrap_or_else(|| tip.saturating_sub(overlap)).min(tip);
-        self.read(from, tip).await?;
+        self.read(from, tip, Why::Missed).await?;
         let head = self.rpc.call("eth_getBlockByNumber", json!([format!("0x{tip:x}"), false])).await?;
         if let Ok(head) = serde_json::from_str::<RpcHead<'_>>(&head) {
             // Everything that a head could ask for has just been read.
@@ -218,7 +255,7 @@ impl<'a> Session<'a> {
     }
 
     /// Reads blocks `from..=to` in pieces that the node accepts.
-    async fn read(&mut self, from: u64, to: u64) -> Result<(), End> {
+    async fn read(&mut self, from: u64, to: u64, why: Why) -> Result<(), End> {
         let mut at = from;
         while at <= to {
             let span = self.span_blocks.max(1);
@@ -226,11 +263,21 @@ impl<'a> Session<'a> {
             if end < to {
                 self.cx.status.phase(Phase::Backfilling, format!("block {at} of {to}"));
             }
-            // Without an answer the span was halved.
-            let Some(logs) = self.get_logs(at, end).await? else { continue };
+            let logs = match self.get_logs(at, end).await? {
+                Answer::Logs(logs) => logs,
+                Answer::TooMuch => continue,
+                Answer::Pruned => {
+                    at = self.skip_pruned(at, to).await?;
+                    continue;
+                }
+            };
             let mut decoded = Decoded::default();
             let parsed = self.parse(&logs).await?;
             self.view.reread(at, end, &parsed, self.cx.clock.now(), &mut decoded);
+            if why == Why::Check {
+                self.check.listed(&decoded.payments);
+                self.check.show(&self.cx.status);
+            }
             let read_to = self.read_to.map_or(end, |before| before.max(end));
             *self.read_to = Some(read_to);
             let cursor = self.view.cursor(read_to);
@@ -240,25 +287,28 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The logs of a range over all filters; `None` if the node found the range too large, which is halved then.
-    async fn get_logs(&mut self, from: u64, to: u64) -> Result<Option<Vec<String>>, End> {
+    /// The logs of a range over all filters. A range that the node finds too large is halved for the next attempt.
+    async fn get_logs(&mut self, from: u64, to: u64) -> Result<Answer, End> {
         let mut answers = Vec::new();
-        for mut filter in self.filters() {
-            filter["fromBlock"] = json!(format!("0x{from:x}"));
-            filter["toBlock"] = json!(format!("0x{to:x}"));
+        for filter in self.filters() {
             let mut attempt = 0;
             loop {
-                match self.rpc.call("eth_getLogs", json!([filter])).await {
+                match self.logs_of(filter.clone(), from, to).await {
                     Ok(answer) => break answers.push(answer),
-                    Err(RpcError::Refused { .. }) if to > from => {
+                    Err(error) if error.is_pruned() => return Ok(Answer::Pruned),
+                    Err(error @ RpcError::Refused { .. }) if to > from => {
                         // The same code means "too large" and "too fast".
                         self.span_blocks = (to - from).div_ceil(2).max(1);
+                        let span = self.span_blocks;
+                        self.explain(format!("{error}; asking for {span} blocks at a time"));
                         tokio::time::sleep(HALVED_PAUSE).await;
-                        return Ok(None);
+                        return Ok(Answer::TooMuch);
                     }
-                    Err(RpcError::Busy | RpcError::Refused { .. }) if attempt < ATTEMPTS_MAX => {
+                    Err(error @ (RpcError::Busy | RpcError::Refused { .. })) if attempt < ATTEMPTS_MAX => {
                         attempt += 1;
-                        tokio::time::sleep(Duration::from_millis(100) * 2_u32.pow(attempt.min(8))).await;
+                        let pause = Duration::from_millis(100) * 2_u32.pow(attempt.min(8));
+                        self.explain(format!("{error}; next try in {} ms", pause.as_millis()));
+                        tokio::time::sleep(pause).await;
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -266,7 +316,39 @@ impl<'a> Session<'a> {
         }
         // What was halved in a busy range may grow again in a quiet one.
         self.span_blocks = self.span_blocks.saturating_mul(2).min(self.source.config.max_blocks_per_getlogs);
-        Ok(Some(answers))
+        Ok(Answer::Logs(answers))
+    }
+
+    async fn logs_of(&mut self, mut filter: Value, from: u64, to: u64) -> Result<String, RpcError> {
+        filter["fromBlock"] = json!(format!("0x{from:x}"));
+        filter["toBlock"] = json!(format!("0x{to:x}"));
+        self.rpc.call("eth_getLogs", json!([filter])).await
+    }
+
+    /// Shows why reading takes longer.
+    fn explain(&self, detail: String) {
+        self.cx.status.phase(Phase::Backfilling, detail);
+    }
+
+    /// The first block from `from` on whose logs the node still has, or the one behind `to`. What lies before it cannot be
+    /// had here: that is said, once, and kept with the rejects.
+    async fn skip_pruned(&mut self, from: u64, to: u64) -> Result<u64, End> {
+        let (mut pruned, mut kept) = (from, to.saturating_add(1));
+        while pruned + 1 < kept {
+            let middle = pruned + (kept - pruned) / 2;
+            match self.get_logs(middle, middle).await? {
+                Answer::Pruned => pruned = middle,
+                Answer::Logs(_) | Answer::TooMuch => kept = middle,
+            }
+        }
+        let detail = format!(
+            "the node has no logs of blocks {from} to {pruned} any more: payments in them are missing; a further source \
+             on a node that keeps them, with start_block = {from}, adds them"
+        );
+        let mut decoded = Decoded::default();
+        decoded.reject("gap", detail, &[], self.cx.clock.now());
+        self.pipeline.submit(self.cx, decoded, None).await?;
+        Ok(kept)
     }
 
     /// Parses answers, and fills in the time of logs that have none.
@@ -361,14 +443,31 @@ impl<'a> Session<'a> {
         let Some(number) = head.number.0 else { return Ok(()) };
         self.flush().await?;
         if let Step::Reread(from) = self.view.head(head) {
-            self.read(from, number).await?;
+            self.read(from, number, Why::Missed).await?;
             let mut decoded = Decoded::default();
             self.view.drop_above(number, self.cx.clock.now(), &mut decoded);
             self.pipeline.submit(self.cx, decoded, None).await?;
         }
         *self.read_to = Some(number);
         live(self.cx, Some(number));
+        self.compare(number).await?;
         self.deliver_confirmed(number).await
+    }
+
+    /// Now and then, reads again what was pushed: a subscription that brings heads and no logs looks like an agent that
+    /// does not pay.
+    async fn compare(&mut self, tip: u64) -> Result<(), End> {
+        let to = tip.saturating_sub(CHECK_BEHIND);
+        // After a switch to a lower head there is nothing to compare until the chain has grown again.
+        self.checked_to = self.checked_to.min(tip);
+        let is_due = to >= self.checked_to + CHECK_EVERY_BLOCKS || self.checked_at.elapsed() >= CHECK_EVERY;
+        if !is_due || to <= self.checked_to {
+            return Ok(());
+        }
+        self.read(self.checked_to + 1, to, Why::Check).await?;
+        (self.checked_to, self.checked_at) = (to, Instant::now());
+        live(self.cx, Some(tip));
+        Ok(())
     }
 
     async fn deliver_confirmed(&mut self, block: u64) -> Result<(), End> {
@@ -392,6 +491,8 @@ impl<'a> Session<'a> {
         let logs = self.parse(&pending).await?;
         let mut decoded = Decoded::default();
         self.view.logs(&logs, self.cx.clock.now(), &mut decoded);
+        self.check.pushed(&decoded.payments);
+        self.check.show(&self.cx.status);
         let cursor = self.read_to.map(|block| Cursor(self.view.cursor(block)));
         self.pipeline.submit(self.cx, decoded, cursor).await?;
         Ok(())

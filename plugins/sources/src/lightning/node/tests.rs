@@ -23,6 +23,7 @@ struct Server {
 #[derive(Default)]
 struct State {
     payments: Vec<Value>,
+    accounts: Value,
     requests: Vec<String>,
     has_stream: bool,
     status: u16,
@@ -46,8 +47,12 @@ impl Server {
     }
 
     fn run(&self, api: &str, cursor: Option<&str>) -> Host {
+        self.run_with(api, "", cursor)
+    }
+
+    fn run_with(&self, api: &str, more: &str, cursor: Option<&str>) -> Host {
         let config = format!(
-            "api = '{api}'\nurl = 'http://127.0.0.1:{}'\ninterval = '20ms'\nauth = {{ header = 'Rune', secret = {{ env = 'S' }} }}",
+            "{more}\napi = '{api}'\nurl = 'http://127.0.0.1:{}'\ninterval = '20ms'\nauth = {{ header = 'Rune', secret = {{ env = 'S' }} }}",
             self.port
         );
         Host::run(build(&PLUGIN, &config).unwrap(), cursor, 64)
@@ -98,8 +103,12 @@ async fn serve(
             let listed: Vec<&Value> =
                 state.payments.iter().filter(|payment| index(payment) > offset).collect();
             let last = listed.last().map_or(0, |payment| index(payment));
-            let body = if line.contains("/api/v1/payments") {
-                json!(listed)
+            let body = if line.contains("/v1/accounts") {
+                state.accounts.clone()
+            } else if line.contains("/api/v1/payments") {
+                let number = |name: &str| line.split(name).nth(1)?.split(['&', ' ']).next()?.parse().ok();
+                let (skip, take) = (number("offset=").unwrap_or(0), number("limit=").unwrap_or(0));
+                json!(listed.iter().skip(skip).take(take).collect::<Vec<_>>())
             } else {
                 json!({"payments": listed, "last_index_offset": last.to_string()})
             }
@@ -218,6 +227,84 @@ async fn the_newest_entries_of_a_wallet_are_read_again_and_again() {
             break;
         }
     }
+    host.stop().await.unwrap();
+}
+
+/// The wallet's entries, newest first: one per second from `1` to `last`.
+fn entries(last: i64) -> Vec<Value> {
+    let entry = |nth: i64| {
+        json!({"payment_hash": format!("{nth:064x}"), "amount": -5000, "fee": 0, "status": "success",
+            "time": railwatch_model::Timestamp::from_secs(1_795_000_000 + nth * 60).to_string()})
+    };
+    (1..=last).rev().map(entry).collect()
+}
+
+#[tokio::test]
+async fn more_than_a_page_of_a_wallet_is_read_back_to_where_the_last_sweep_was() {
+    let server = Server::start(false).await;
+    server.set(entries(300));
+    let mut host = server.run("lnbits", None);
+    let cursor = host.collect(100).await.cursor.unwrap().0;
+    host.stop().await.unwrap();
+    server.set(entries(450));
+    let mut host = server.run("lnbits", Some(&cursor));
+    let delivery = host.collect(300).await;
+    let mut ids: Vec<_> = delivery.decoded.payments.iter().map(|payment| payment.id.clone()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 300, "150 new ones, and the page in which the overlap of an hour ends");
+    assert_eq!(server.requests("offset=300"), 0);
+    host.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn trap_15_litds_accounts_tell_whose_a_payment_is_and_lnd_how_much_it_was() {
+    use base64::Engine as _;
+    let server = Server::start(true).await;
+    server.set(vec![payment(1, "SUCCEEDED"), payment(2, "SUCCEEDED"), payment(3, "SUCCEEDED")]);
+    let in_hex =
+        |index: u64| json!({"hash": format!("{index:064x}"), "state": "SUCCEEDED", "full_amount": "9"});
+    let mut bytes = [0; 32];
+    bytes[31] = 2;
+    let in_base64 = base64::engine::general_purpose::STANDARD.encode(bytes);
+    server.state.lock().unwrap().accounts = json!({"accounts": [
+        {"id": "a1", "label": "research-7", "payments": [in_hex(1)]},
+        {"id": "a2", "payments": [{"hash": in_base64, "full_amount": "7"}]},
+    ]});
+    let mut host = server.run_with("lnd", "accounts = true", None);
+    let delivery = host.collect(3).await;
+    let line = |payment: &railwatch_model::Payment| {
+        let names = payment.spender.iter().map(|name| format!("{}={}", name.scheme, name.value));
+        format!("{} {}", payment.amount.units(), names.collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(
+        delivery.decoded.payments.iter().map(line).collect::<Vec<_>>(),
+        [
+            "5000 litd.account=label:research-7 litd.account=a1 lnd.node=gate",
+            "5000 litd.account=a2 lnd.node=gate",
+            "5000 lnd.node=gate",
+        ]
+    );
+    assert_eq!(server.requests("/v1/accounts"), 1);
+    host.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_brings_nothing_is_told_by_the_list() {
+    let server = Server::start(true).await;
+    let mut host = server.run("lnd", None);
+    host.phase(Phase::Live).await;
+    let mut missed = payment(1, "SUCCEEDED");
+    let at = 1_800_000_001_000_000_000_u64;
+    missed["creation_time_ns"] = json!(at.to_string());
+    server.set(vec![missed.clone()]);
+    host.collect(1).await;
+    assert_eq!(host.status.borrow().unpushed.map(|unpushed| unpushed.payments), Some(1));
+    let mut next = payment(2, "SUCCEEDED");
+    next["creation_time_ns"] = json!((at + 1_000_000_000).to_string());
+    server.lines.send(Some(json!({"result": next}).to_string() + "\n")).unwrap();
+    host.collect(1).await;
+    assert_eq!(host.status.borrow().unpushed, None);
     host.stop().await.unwrap();
 }
 
