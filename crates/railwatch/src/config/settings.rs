@@ -138,6 +138,9 @@ pub struct SourceCommon {
     /// A decoder in Lua, relative to the configuration file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decode: Option<PathBuf>,
+    /// How long it may go without seeing its rail before people are told (`rail_blind`). Default: 60 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blind_after: Option<Positive>,
 }
 
 /// The keys of every sink that the host handles itself.
@@ -170,7 +173,8 @@ pub(super) trait Common: serde::de::DeserializeOwned + Default {
 }
 
 impl Common for SourceCommon {
-    const KEYS: &'static [&'static str] = &["enabled", "agent", "direction", "labels", "decode"];
+    const KEYS: &'static [&'static str] =
+        &["enabled", "agent", "direction", "labels", "decode", "blind_after"];
 }
 
 impl Common for SinkCommon {
@@ -486,7 +490,14 @@ impl PricePoll {
 
 impl Default for SourceCommon {
     fn default() -> Self {
-        Self { enabled: true, agent: None, direction: None, labels: BTreeMap::new(), decode: None }
+        Self {
+            enabled: true,
+            agent: None,
+            direction: None,
+            labels: BTreeMap::new(),
+            decode: None,
+            blind_after: None,
+        }
     }
 }
 

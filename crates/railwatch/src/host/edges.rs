@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Loaded, RateLimit, SecretMark, SinkConfig, SourceConfig, below, entry_path};
+use crate::config::{Loaded, Positive, RateLimit, SecretMark, SinkConfig, SourceConfig, below, entry_path};
 use crate::host::Status;
 use crate::host::actions::{Actions, test_notice};
 use crate::host::callbacks::{self, Proofs};
@@ -34,6 +34,7 @@ use crate::host::journal::Journal;
 use crate::host::metrics::Metrics;
 use crate::host::pace::Bucket;
 use crate::host::scripts::{self, CompiledDecoder};
+use crate::host::sight::Sight;
 use crate::host::supervisor::Supervisor;
 use crate::plugins;
 
@@ -301,6 +302,13 @@ impl Edges {
         let scripts = decoder.as_ref().map(|compiled| compiled.status.clone());
         let cancel = self.inlets.child_token();
         let (handle, status) = StatusHandle::new();
+        let sight = Sight {
+            source: name.clone(),
+            health: self.health.clone(),
+            clock: self.clock.clone(),
+            status: status.clone(),
+            patience: origin.config.common.blind_after.map(|Positive(after)| after),
+        };
         let supervised = SupervisedSource {
             name: name.clone(),
             config: origin.config.clone(),
@@ -316,7 +324,7 @@ impl Edges {
             cancel: cancel.clone(),
             status: handle,
         };
-        let task = self.supervisor.spawn(format!("source {name}"), supervised.run(source));
+        let task = self.supervisor.spawn(format!("source {name}"), supervised.run(source, sight));
         self.sources.insert(name, Running { origin, scripts, cancel, task, status: Some(status) });
     }
 }
@@ -403,9 +411,16 @@ struct SupervisedSource {
 }
 
 impl SupervisedSource {
-    async fn run(self, mut source: Box<dyn Source>) {
-        // A failed source runs anew only when its configuration has changed.
-        self.health.over(&Subject::Source(self.name.clone()), ConditionKind::RailBlind, "");
+    /// Runs the source, and tells people when it does not see its rail.
+    async fn run(self, source: Box<dyn Source>, sight: Sight) {
+        tokio::select! {
+            biased;
+            () = self.supervise(source) => {}
+            () = sight.watch() => {}
+        }
+    }
+
+    async fn supervise(&self, mut source: Box<dyn Source>) {
         let mut pause = RESTART_FIRST;
         loop {
             let started_at = self.clock.now();
@@ -414,7 +429,11 @@ impl SupervisedSource {
                 return;
             }
             match result {
-                Ok(()) => return,
+                // It has read everything that there was.
+                Ok(()) => {
+                    let subject = Subject::Source(self.name.clone());
+                    return self.health.over(&subject, ConditionKind::RailBlind, "");
+                }
                 Err(SourceError::Closed) => return,
                 Err(SourceError::Transient(reason)) => {
                     if self.clock.now().since(started_at) >= STABLE_AFTER {

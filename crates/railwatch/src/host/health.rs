@@ -67,6 +67,18 @@ impl Health {
         self.0.changed.notify_one();
     }
 
+    /// True if something holds already, and is as grave.
+    pub(crate) fn holds(
+        &self,
+        subject: &Subject,
+        kind: ConditionKind,
+        about: &str,
+        severity: Severity,
+    ) -> bool {
+        let key = (subject.clone(), kind, SmolStr::new(about));
+        self.state().held.get(&key).is_some_and(|holding| holding.severity == severity)
+    }
+
     /// Something does not hold, or no longer.
     pub(crate) fn over(&self, subject: &Subject, kind: ConditionKind, about: &str) {
         self.end(|key| key.0 == *subject && key.1 == kind && key.2 == about);

@@ -30,6 +30,7 @@ mod publish;
 mod recovery;
 mod reload;
 mod scripts;
+mod sight;
 mod stamp;
 mod supervisor;
 mod warm;
