@@ -44,6 +44,17 @@ plugin = "webhook"
 currency = "USD"
 verify = { preset = "standard-webhooks", secret = { file = "hook.secret" } }
 
+[sources.bank]
+plugin = "file"
+path = "bank.csv"
+currency = "USD"
+delimiter = ";"
+[sources.bank.map]
+id = "/Reference"
+agent = "/Card holder"
+amount = "/Amount"
+at = "/Date"
+
 [prices.BTC]
 fixed_usd = "100000"
 
@@ -106,10 +117,10 @@ fn stripe_events_become_steps_and_their_sum() {
             "refund confirmed agent-alpha 5.00 USD =5.00",
         ],
     );
+    // The hold was captured in full: it is the settle.
     check(
         &net,
         &[
-            "hold confirmed agent-alpha 49.99 USD =49.99",
             "settle confirmed agent-alpha 49.99 USD =49.99",
             "settle confirmed agent-alpha 12.34 USD =12.34",
             "refund confirmed agent-alpha 5.00 USD =5.00",
@@ -193,6 +204,36 @@ fn every_other_rail_is_read_from_its_recording() {
     assert_eq!(llm.iter().filter(|document| document["usd"] == "0.00213").count(), 1, "{llm:#?}");
     let tasks = decode(&home, "traces", &fixture("otlp/otlp.invoke_agent.json"), &[]);
     assert_eq!(tasks.iter().map(line).filter(|line| line.starts_with("task")).count(), 1, "{tasks:#?}");
+}
+
+#[test]
+fn a_csv_file_is_read_as_its_source_would() {
+    let home = home();
+    let rows = [
+        "Reference;Card holder;Amount;Date;Note",
+        "r-1;alice;1.25;2026-11-24T10:00:00Z;",
+        "r-2;bob;2.50;2026-11-24T10:01:00Z;\"two\nlines; one \"\"row\"\"\"",
+        "r-3;alice",
+        "",
+        "r-1;alice;1.25;2026-11-24T10:00:00Z;",
+    ];
+    let file = home.write("bank-export.csv", rows.join("\r\n"));
+    check(
+        &decode(&home, "bank", &file, &["--net"]),
+        &["reject bad_csv", "settle confirmed alice 1.25 USD =1.25", "settle confirmed bob 2.50 USD =2.50"],
+    );
+    let first = file.to_str().unwrap();
+    let twice = home.run(&["decode", "bank", first, first, "--at", "2026-11-24T12:00:00Z"]).documents();
+    check(
+        &twice,
+        &[
+            "reject bad_csv",
+            "settle confirmed alice 1.25 USD =1.25",
+            "settle confirmed bob 2.50 USD =2.50",
+            "settle confirmed alice 1.25 USD =1.25",
+        ]
+        .repeat(2),
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use railwatch_tests::{Answer, Daemon, Home, HttpPeer, Python, Request, answers, now, until};
+use railwatch_tests::{Answer, Daemon, Home, HttpPeer, Request, Script, answers, now, until};
 use serde_json::{Value, json};
 
 const HOOK: &str = "[sources.hook]\nplugin = \"webhook\"\nverify = \"none-accept-forged-events\"\n\n[[agents]]\nid = \"spender\"\nbudget = \"$10 / day\"\nmatch = { \"stripe.card\" = [\"ic_1abc\"] }\n\n";
@@ -83,7 +83,7 @@ fn a_person_freezes_an_agent_and_the_alert_shows_what_the_gate_said() {
     assert!(unknown.code == 1 && unknown.stderr.contains("there is no agent nobody"), "{unknown:?}");
     assert_eq!(daemon.stop(), 0);
 
-    let mut library = Python::start("verify.py", &[]);
+    let mut library = Script::python("verify.py", &[]);
     let request = gate.requests().remove(0);
     let headers = request.headers.iter().filter(|(name, _)| name.starts_with("webhook-"));
     let headers: BTreeMap<&String, &String> = headers.map(|(name, value)| (name, value)).collect();

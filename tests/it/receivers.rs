@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use railwatch_tests::{Answer, Home, HttpPeer, Python, SECRET, answers, now, until};
+use railwatch_tests::{Answer, Home, HttpPeer, SECRET, Script, answers, now, until};
 use serde_json::{Value, json};
 
 const HOOK: &str = "[sources.hook]\nplugin = \"webhook\"\nverify = \"none-accept-forged-events\"\n\n\
@@ -28,7 +28,7 @@ fn is_sent(home: &Home, n: usize) {
 
 #[test]
 fn a_mail_server_takes_mails_that_people_can_read_and_that_thread() {
-    let server = Python::start("smtp.py", &["1"]);
+    let server = Script::python("smtp.py", &["1"]);
     let port = until("the mail server's port", 30, || server.said().first()?["port"].as_u64());
     let home = Home::new(&format!(
         "{HOOK}[sinks.mail]\nplugin = \"email\"\nserver = \"127.0.0.1\"\nport = {port}\nencryption = \"none\"\n\
@@ -77,7 +77,7 @@ fn the_reference_library_accepts_our_signature_and_no_other() {
         .filter(|(name, _)| name.starts_with("webhook-"))
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
-    let mut library = Python::start("verify.py", &[]);
+    let mut library = Script::python("verify.py", &[]);
     let other = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     for (secret, body, accepted) in [
         (SECRET, request.body.clone(), true),

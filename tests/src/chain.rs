@@ -46,6 +46,11 @@ impl Chain {
         format!("ws://{}", self.address)
     }
 
+    /// The same over HTTP.
+    pub fn http_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// Its CAIP-2 id.
     pub fn network(&self) -> &'static str {
         "eip155:84532"
@@ -67,6 +72,31 @@ impl Chain {
         self.rpc("anvil_reorg", &json!([1, []]));
     }
 
+    /// Replaces the newest block by another one with the same transactions, the last of them first.
+    pub fn mine_newest_block_again(&self) {
+        let block = self.rpc("eth_getBlockByNumber", &json!(["latest", false]));
+        let hashes = block["transactions"].as_array().unwrap().iter().rev();
+        let again: Vec<Value> =
+            hashes.map(|hash| json!([self.rpc("eth_getRawTransactionByHash", &json!([hash])), 0])).collect();
+        self.rpc("anvil_reorg", &json!([1, again]));
+    }
+
+    /// Takes the newest blocks back and tells nobody.
+    pub fn roll_back(&self, blocks: u64) {
+        self.rpc("anvil_rollback", &json!([blocks]));
+    }
+
+    /// Whether each transaction gets a block at once; otherwise they wait for [`Chain::mine`].
+    pub fn mine_at_once(&self, at_once: bool) {
+        self.rpc("evm_setAutomine", &json!([at_once]));
+    }
+
+    /// The number of the newest block.
+    pub fn tip(&self) -> u64 {
+        let tip = self.rpc("eth_blockNumber", &json!([]));
+        u64::from_str_radix(tip.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+    }
+
     /// Mines empty blocks.
     pub fn mine(&self, blocks: u64) {
         self.rpc("anvil_mine", &json!([format!("0x{blocks:x}")]));
@@ -77,11 +107,13 @@ impl Chain {
         let topics = json!([format!("0x{TRANSFER}"), format!("0x{}", word(wallet))]);
         let filter = json!({ "fromBlock": "0x0", "toBlock": "latest", "address": TOKEN, "topics": topics });
         let logs = self.rpc("eth_getLogs", &json!([filter]));
-        logs.as_array().unwrap().iter().fold((0, Usd::ZERO), |(n, sum), log| {
-            let micros =
-                i64::from_str_radix(log["data"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
-            (n + 1, sum.plus(Usd::from_nanos(micros * 1000)))
-        })
+        let micros = logs.as_array().unwrap().iter().map(|log| {
+            i64::from_str_radix(log["data"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+        });
+        // A transfer of nothing can be made in anybody's name.
+        micros
+            .filter(|micros| *micros > 0)
+            .fold((0, Usd::ZERO), |(n, sum), micros| (n + 1, sum.plus(Usd::from_nanos(micros * 1000))))
     }
 
     #[track_caller]
