@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use railwatch_model::Timestamp;
 use railwatch_tests::{Browser, Daemon, Fleet, Gate, GateOptions, Home, Payment, now, until};
 use serde_json::{Value, json};
 
@@ -9,8 +10,23 @@ use crate::totals::wait_counted;
 
 const DESK: (u32, u32) = (1280, 900);
 const PHONE: (u32, u32) = (390, 844);
-const PAGES: [&str; 8] =
-    ["/", "/agents", "/agents/agent_3", "/alerts", "/reviews", "/rails", "/rules", "/reloads"];
+const PAGES: [&str; 9] = [
+    "/",
+    "/agents",
+    "/agents/agent_3",
+    "/alerts",
+    "/alerts?show=silences",
+    "/reviews",
+    "/rails",
+    "/rules",
+    "/reloads",
+];
+/// Remembers when the page first shows an incident, by the clock of this machine.
+const WATCH: &str = "window.seenAt = null; new MutationObserver(() => { if (!window.seenAt && \
+                     document.querySelector('.incident')) window.seenAt = Date.now(); }) \
+                     .observe(document.querySelector('#main'), { childList: true, subtree: true })";
+/// An incident is on the page this long after the payment was received, at most.
+const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 /// Who runs away, and how many times as fast as usual.
 const RUNAWAY: (&str, f64) = ("agent_3", 40.0);
 
@@ -57,6 +73,7 @@ fn a_runaway_appears_by_itself_and_is_taken_in_the_page() {
     assert_eq!(browser.wait(".headline h1"), "All calm");
 
     // Nobody touches the page: it changes by itself.
+    browser.run(WATCH);
     for minute in wild.chunk_by(|earlier, later| earlier.at.secs() / 60 == later.at.secs() / 60) {
         gate.send(lines(minute));
         wait_counted(&daemon, minute.last().unwrap().seq);
@@ -66,6 +83,7 @@ fn a_runaway_appears_by_itself_and_is_taken_in_the_page() {
         assert!(incident.contains(word), "{word}: {incident}");
     }
     assert!(browser.wait(".headline h1").contains("incident"));
+    shown_in_time(&home, &browser);
 
     browser.press("a");
     browser.fill("dialog input[name=by]", "ann");
@@ -85,12 +103,22 @@ fn a_runaway_appears_by_itself_and_is_taken_in_the_page() {
     let id = taken[0]["id"].as_str().unwrap();
     browser.open(&format!("/alerts/{id}"), DESK, true);
     browser.wait(".timeline .acknowledged");
+    assert!(browser.wait("details.card").contains("All of this as text"));
+    let explained = browser.run("document.querySelector('details.card pre').textContent");
+    assert!(explained.as_str().unwrap().contains("taken by  ann: looking"), "{explained}");
     browser.press("s");
     browser.fill("dialog input[name=by]", "ann");
     browser.fill("dialog input[name=reason]", "a known batch");
+    until("the silence is previewed", 30, || {
+        browser.wait("dialog .preview").contains("Hides 1 open alert until").then_some(())
+    });
     browser.click("dialog button.primary");
     assert_eq!(browser.wait(".toast"), "Silenced for 1h.");
     assert_eq!(home.run(&["silence", "list", "--json"]).documents().len(), 1);
+    until("the page says how long it is silenced", 30, || {
+        let figures = browser.wait("dl.figures");
+        (figures.contains(" min left") && figures.contains("by ann: a known batch")).then_some(())
+    });
     assert_eq!(home.run(&["alerts", "resolve", id, "--note", "key rotated"]).code, 0);
     browser.open("/alerts", DESK, true);
     browser.wait(".card.empty h2");
@@ -113,6 +141,70 @@ fn a_runaway_appears_by_itself_and_is_taken_in_the_page() {
         }
     }
     assert_eq!(browser.complaints(), Vec::<String>::new());
+    assert_eq!(daemon.stop(), 0);
+}
+
+/// The page showed the incident within a second of the payment that opened it: both times are of this machine's clock.
+fn shown_in_time(home: &Home, browser: &Browser) {
+    let seen_ms = browser.run("window.seenAt").as_f64().expect("the page noticed when it changed");
+    let alerts = home.run(&["alerts", "list", "--json"]).documents();
+    let opened = alerts.iter().map(|alert| Timestamp::parse(alert["opened_at"].as_str().unwrap()).unwrap());
+    // The journal's time of an alert is the arrival of the payment that opened it.
+    let received_ms = opened.min().unwrap().secs_f64() * 1e3;
+    println!("on the page {:.0} ms after the payment was received", seen_ms - received_ms);
+    let latest = SHOWN_WITHIN.as_secs_f64() * 1e3;
+    // The browser's clock counts whole milliseconds.
+    assert!((-1.0..=latest).contains(&(seen_ms - received_ms)), "{received_ms} {seen_ms}");
+}
+
+const RULES: &str = "[rules]\npaths = [\"rules\"]\n";
+
+fn rule(dollars: u32) -> String {
+    format!(
+        "return rule {{ id = \"large\", shadow = true, about = \"Tried out first.\",\n  when = function(p, a) return p.usd \
+         > usd({dollars}) end,\n  tests = {{ {{ \"a small one\", feed = spend(\"a1\", usd(1)), expect = quiet }} }},\n}}\n"
+    )
+}
+
+#[test]
+fn rules_and_reloads_are_told_and_taken_back_in_the_page() {
+    let ledger = "[sources.ledger]\nplugin = \"file\"\npath = \"ledger.jsonl\"\ncurrency = \"USD\"\n";
+    let home = Home::new("");
+    std::fs::create_dir_all(home.path("rules")).unwrap();
+    home.write("rules/large.lua", rule(10));
+    home.write(
+        "ledger.jsonl",
+        format!("{{\"id\":\"1\",\"agent\":\"anna\",\"amount\":\"50\",\"at\":\"{}\"}}\n", now()),
+    );
+    home.configure(&format!("{ledger}{RULES}"));
+    let daemon = home.start();
+    let browser = browser(&home);
+    browser.open("/rules", DESK, false);
+    until("the firing in shadow is told", 30, || {
+        let card = browser.wait(".script");
+        let says = ["1 passed", "shadow", "Tried out first.", "about 1 agent"];
+        says.iter().all(|word| card.contains(word)).then_some(())
+    });
+    browser.click(".script details:last-of-type summary");
+    assert!(browser.wait(".script pre.numbered").contains("p.usd > usd(10)"));
+
+    browser.open("/reloads", DESK, false);
+    assert!(browser.wait(".timeline").contains("railwatch was started"));
+    home.write("rules/large.lua", rule(20));
+    browser.wait("[data-diff='2']");
+    browser.click("[data-diff='2'] summary");
+    assert_eq!(browser.wait(".diff .minus").matches("usd(10)").count(), 1);
+    assert_eq!(browser.wait(".diff .plus").matches("usd(20)").count(), 1);
+    home.write("rules/large.lua", "return rule {");
+    assert!(browser.wait(".timeline .failed").contains("Nothing changed"));
+    browser.click("[data-act=rollback][data-id='1']");
+    browser.wait("dialog .patches .plus");
+    browser.fill("dialog input[name=by]", "ann");
+    browser.click("dialog button.primary");
+    assert!(browser.wait(".toast").contains("Generation 3 is in force, with the content of generation 1"));
+    browser.wait(".timeline li.firing-now [data-diff='3']");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+    assert_eq!(browser.violations(), Vec::<String>::new());
     assert_eq!(daemon.stop(), 0);
 }
 

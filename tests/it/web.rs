@@ -1,6 +1,6 @@
 //! The HTTP API: what it answers, to whom, and what it refuses.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 
@@ -80,6 +80,9 @@ fn wrong_questions_are_answered_with_a_problem() {
         ("/v1/alerts/nothing", 404),
         ("/v1/generations/first", 404),
         ("/v1/export/secrets", 404),
+        ("/v1/alerts?cursor=2020", 400),
+        ("/v1/generations/1/diff?from=99", 404),
+        ("/v1/no/such/thing", 404),
     ] {
         let answer = daemon.get(path).unwrap();
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
@@ -135,7 +138,7 @@ fn tokens_allow_what_their_roles_say() {
     }
     home.configure(&config);
     home.write("ledger.jsonl", "");
-    let _daemon = home.start();
+    let daemon = home.start();
     let ask = |method: &str, path: &str, token: Option<&str>| {
         let mut headers = vec![("x-railwatch-by", "somebody"), ("content-type", "application/json")];
         headers.extend(token.map(|token| ("authorization", token)));
@@ -152,9 +155,18 @@ fn tokens_allow_what_their_roles_say() {
     assert_eq!(ask("POST", "/v1/reload", rob), 403);
     assert_eq!(ask("POST", "/v1/reload", ada), 200);
     assert_eq!(ask("POST", "/v1/outbox/1/drop", ada), 403);
+    // Other tokens count as soon as the file is saved.
+    let without_rob =
+        config.replace("name = \"rob\"\nrole = \"responder\"", "name = \"vic\"\nrole = \"viewer\"");
+    home.configure(&without_rob);
+    until("the token is a viewer's", 30, || {
+        (ask("POST", "/v1/alerts/x/acknowledge", rob) == 403).then_some(())
+    });
+    assert_eq!(ask("GET", "/v1/fleet", rob), 200);
     // A guesser is slowed down; its guesses cost nobody else.
     let guesses: Vec<u16> = (0..20).map(|_| ask("GET", "/v1/fleet", Some("Bearer rw_x"))).collect();
     assert!(guesses.contains(&429), "{guesses:?}");
+    assert_eq!(daemon.stop(), 0);
 }
 
 #[test]
@@ -227,6 +239,95 @@ fn the_stream_tells_changes_and_resumes() {
     assert_eq!(daemon.stop(), 0);
 }
 
+/// A client's end of a WebSocket: what a server sends is short, whole and not masked.
+struct Socket(BufReader<TcpStream>);
+
+impl Socket {
+    /// Shakes hands; the socket, or the status line of a refusal.
+    fn open(home: &Home, path: &str, origin: &str) -> Result<Self, String> {
+        let mut stream = TcpStream::connect(home.address()).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+        let host = home.address();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{origin}\r\n"
+        )
+        .unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut head = Vec::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if line.trim().is_empty() {
+                break;
+            }
+            head.push(line.trim().to_owned());
+        }
+        // The key and its answer are those of RFC 6455.
+        let accepts = head.iter().any(|line| line == "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        if accepts { Ok(Self(reader)) } else { Err(head.remove(0)) }
+    }
+
+    /// The next text: its event, id and data.
+    fn event(&mut self) -> (String, String, Value) {
+        let mut start = [0; 2];
+        self.0.read_exact(&mut start).unwrap();
+        assert_eq!(start[0], 0x81, "one whole text");
+        let mut extended = vec![
+            0;
+            match start[1] {
+                126 => 2,
+                127 => 8,
+                _ => 0,
+            }
+        ];
+        self.0.read_exact(&mut extended).unwrap();
+        let long = extended.iter().fold(0, |len, byte| (len << 8) | usize::from(*byte));
+        let mut text = vec![0; if extended.is_empty() { usize::from(start[1]) } else { long }];
+        self.0.read_exact(&mut text).unwrap();
+        let mut told: Value = serde_json::from_slice(&text).unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        (text(&told["event"]), text(&told["id"]), told["data"].take())
+    }
+}
+
+#[test]
+fn a_socket_tells_the_same_and_resumes() {
+    let home = Home::new(LEDGER);
+    let ledger = home.write("ledger.jsonl", payment(1, "clerk"));
+    let daemon = home.start();
+    wait_agents(&daemon, 1);
+    let mut socket = Socket::open(&home, "/v1/live/socket", "").unwrap_or_else(|line| panic!("{line}"));
+    let (event, first, snapshot) = socket.event();
+    assert_eq!((event.as_str(), &snapshot["order"]), ("snapshot", &json!(["clerk"])));
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(&ledger)
+        .unwrap()
+        .write_all(payment(2, "novice").as_bytes())
+        .unwrap();
+    loop {
+        let (event, _, change) = socket.event();
+        assert_eq!(event, "change");
+        if change["order"].as_array().unwrap().len() == 2 {
+            break;
+        }
+    }
+    drop(socket);
+    let mut socket = Socket::open(&home, &format!("/v1/live/socket?last={first}"), "")
+        .unwrap_or_else(|line| panic!("{line}"));
+    assert_eq!(socket.event().0, "change");
+    let mut socket =
+        Socket::open(&home, "/v1/live/socket?last=elsewhere.5", "").unwrap_or_else(|line| panic!("{line}"));
+    assert_eq!(socket.event().0, "snapshot");
+    // Another site's page may not open one, and who asks for no socket is told what this is.
+    let refused = Socket::open(&home, "/v1/live/socket", "origin: http://evil.example\r\n").err();
+    assert_eq!(refused.as_deref(), Some("HTTP/1.1 403 Forbidden"));
+    assert_eq!(daemon.get("/v1/live/socket").unwrap().status, 426);
+    assert_eq!(daemon.stop(), 0);
+}
+
 #[test]
 fn what_did_not_change_is_not_sent_again() {
     let home = Home::new(LEDGER);
@@ -266,6 +367,8 @@ fn the_description_is_what_the_server_does() {
         .args([
             "--exclude-path",
             "/v1/live",
+            "--exclude-path",
+            "/v1/live/socket",
             "--exclude-checks",
             "positive_data_acceptance,negative_data_rejection,unsupported_method",
         ])

@@ -17,6 +17,7 @@ use crate::alerts::{Hushes, Level, Moment, Opinion, Whom};
 use crate::effects::Effects;
 use crate::engine::Engine;
 use crate::history::History;
+use crate::ledger;
 use crate::subjects::Kept;
 
 /// A payment may be dated this far after its arrival: clocks differ.
@@ -154,7 +155,7 @@ impl Engine {
     fn observe_group(&mut self, slot: usize, payment: &Payment, booking: Booking, scope: Scope) {
         self.save_early(slot);
         if let Some(row) = self.subjects.row_mut(slot) {
-            row.kept.ledger.totals.add(&booking);
+            ledger::add(&mut row.kept.ledger.totals, &booking);
         }
         self.observe(slot, payment, booking, scope);
     }

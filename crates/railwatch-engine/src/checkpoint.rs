@@ -4,11 +4,10 @@
 //! about to change before its turn is saved first, as it still is. What comes out is what a stopped engine would
 //! have given, and no pause is longer than one step.
 
-use railwatch_model::{Freeze, Silence, SmolStr, Subject, Timestamp};
+use railwatch_model::{Freeze, Silence, SmolStr, Subject, Timestamp, Totals};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
-use crate::ledger::Totals;
 use crate::subjects::Kept;
 
 /// One subject as it was at a checkpoint's position.

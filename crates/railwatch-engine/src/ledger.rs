@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use railwatch_model::{Admitted, Direction, Disposition, Kind, Payment, SmolStr, Timestamp, Usd};
+use railwatch_model::{Admitted, Direction, Disposition, Kind, Payment, SmolStr, Timestamp, Totals, Usd};
 use railwatch_plugin::detector::Booking;
 use serde::{Deserialize, Serialize};
 
@@ -25,29 +25,6 @@ pub(crate) struct Ledger {
     running: Vec<Running>,
     /// Sums of all bookings.
     pub(crate) totals: Totals,
-}
-
-/// Sums of everything that was ever booked for a subject.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Totals {
-    /// Committed spend.
-    pub committed: Usd,
-    /// Settled spend, net.
-    pub settled: Usd,
-    /// Held now.
-    pub held: Usd,
-    /// Put aside.
-    pub deposited: Usd,
-    /// Earned.
-    pub earned: Usd,
-    /// Purchases.
-    pub purchases: i64,
-    /// Declined attempts.
-    pub declined: u64,
-    /// Tasks that were reported as finished: a lower bound, because instrumentation samples.
-    pub tasks: u64,
-    /// Those of them that ended with an error.
-    pub tasks_failed: u64,
 }
 
 /// One purchase that is reported in pieces. What it means is a function of three sums, so that the order in which
@@ -105,7 +82,7 @@ impl Ledger {
             Direction::Earn => self.earn(payment, sign),
             Direction::Spend => self.spend(payment, sign),
         };
-        self.totals.add(&booking);
+        add(&mut self.totals, &booking);
         booking
     }
 
@@ -230,16 +207,15 @@ impl Ledger {
     }
 }
 
-impl Totals {
-    pub(crate) fn add(&mut self, booking: &Booking) {
-        self.committed = self.committed.plus(booking.committed);
-        self.settled = self.settled.plus(booking.settled);
-        self.held = self.held.plus(booking.held);
-        self.deposited = self.deposited.plus(booking.deposited);
-        self.earned = self.earned.plus(booking.earned);
-        self.purchases = self.purchases.saturating_add(i64::from(booking.purchases));
-        self.declined = self.declined.saturating_add(u64::from(booking.declined));
-    }
+/// Adds a booking to sums.
+pub(crate) fn add(totals: &mut Totals, booking: &Booking) {
+    totals.committed = totals.committed.plus(booking.committed);
+    totals.settled = totals.settled.plus(booking.settled);
+    totals.held = totals.held.plus(booking.held);
+    totals.deposited = totals.deposited.plus(booking.deposited);
+    totals.earned = totals.earned.plus(booking.earned);
+    totals.purchases = totals.purchases.saturating_add(i64::from(booking.purchases));
+    totals.declined = totals.declined.saturating_add(u64::from(booking.declined));
 }
 
 fn signed(usd: Usd, sign: i32) -> Usd {

@@ -33,7 +33,6 @@ pub use effects::{Effects, ShadowFiring};
 pub use engine::{Engine, Retired};
 pub use freeze::{FREEZES_MAX, REQUEST_WAITS};
 pub use identity::Directory;
-pub use ledger::Totals;
 pub use publish::Published;
 pub use seen::{SeenLimits, SeenSecret};
 pub use settings::{

@@ -3,10 +3,9 @@
 //!
 //! Invariant: publication reads the state and changes nothing that decides anything.
 
-use railwatch_model::{Alert, Signal, SmolStr, Subject, Timestamp};
+use railwatch_model::{Alert, Signal, SmolStr, Subject, Timestamp, Totals};
 
 use crate::engine::Engine;
-use crate::ledger::Totals;
 
 /// One subject at the moment of its publication.
 #[derive(Debug)]

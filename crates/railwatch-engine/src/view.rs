@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use railwatch_model::{
-    AgentId, Alert, AlertId, Condition, Facts, Signal, Silence, SmolStr, Subject, Timestamp,
+    AgentId, Alert, AlertId, Condition, Facts, Signal, Silence, SmolStr, Subject, Timestamp, Totals,
 };
+use railwatch_plugin::column::Look;
 use railwatch_plugin::detector::Profile;
 use railwatch_plugin::score::Case;
 use serde::Serialize;
 
 use crate::engine::Engine;
 use crate::history::History;
-use crate::ledger::Totals;
 use crate::settings::FreezeSettings;
 
 /// One subject at the present moment.
@@ -112,6 +112,17 @@ impl Engine {
             self.collect_signals(slot, &mut signals);
         }
         signals
+    }
+
+    /// Dollars per hour that are usual for a subject in the hours of these times, by what is known now. `None` where
+    /// too little is known, or the subject is not in memory.
+    pub fn usual_at(&self, subject: &Subject, times: &[Timestamp]) -> Vec<Option<f64>> {
+        let found = self.subjects.slot(subject).and_then(|slot| Some((slot, self.subjects.row(slot)?)));
+        let Some((slot, row)) = found else { return vec![None; times.len()] };
+        let look =
+            Look { now: self.now, subject: &row.subject, profile: &row.profile, usual: &row.kept.usual };
+        let usual = |at: &Timestamp| self.columns.iter().find_map(|column| column.usual_at(slot, look, *at));
+        times.iter().map(usual).collect()
     }
 
     /// The first `limit` agents in this order.

@@ -17,6 +17,7 @@ mod signal;
 mod silence;
 mod task;
 mod time;
+mod totals;
 
 pub use alert::{Alert, AlertId, AlertState, Contribution, IncidentId, Severity, Subject, Trigger};
 pub use condition::{Condition, ConditionKind, Holding};
@@ -31,6 +32,7 @@ pub use signal::{Basis, Signal, SignalKind, Unit, Verdict};
 pub use silence::{Silence, SilenceId};
 pub use task::TaskReport;
 pub use time::{Timestamp, TimestampError};
+pub use totals::Totals;
 
 /// A short immutable string: ids, names and codes of up to 23 bytes live inline without an allocation.
 pub use smol_str::SmolStr;

@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 use crate::{Alert, AlertState, Facts, GateOrder, IncidentId, Label, Severity, Subject, Timestamp};
 
 /// Names one notice for one sink: derived from incident, occasion and sink, and used as idempotency key.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct NoticeId(pub SmolStr);
 

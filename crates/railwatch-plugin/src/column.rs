@@ -56,6 +56,8 @@ pub trait Column: Send + std::fmt::Debug {
     fn quiet(&self, slot: usize, look: Look<'_>) -> bool;
     /// [`Detector::signals`] on a slot.
     fn signals(&self, slot: usize, look: Look<'_>, signals: &mut Vec<Signal>);
+    /// [`Detector::usual_at`] on a slot.
+    fn usual_at(&self, slot: usize, look: Look<'_>, at: Timestamp) -> Option<f64>;
     /// Appends the state of a slot to `bytes`.
     fn save(&self, slot: usize, bytes: &mut Vec<u8>);
     /// Reads the state of a slot back.
@@ -164,6 +166,12 @@ impl<D: Detector> Column for Typed<D> {
             let view = View { now, subject, profile, usual, shared: &self.shared };
             self.detector.signals(&view, state, signals);
         }
+    }
+
+    fn usual_at(&self, slot: usize, look: Look<'_>, at: Timestamp) -> Option<f64> {
+        let Look { now, subject, profile, usual } = look;
+        let view = View { now, subject, profile, usual, shared: &self.shared };
+        self.detector.usual_at(&view, self.states.get(slot)?, at)
     }
 
     fn save(&self, slot: usize, bytes: &mut Vec<u8>) {

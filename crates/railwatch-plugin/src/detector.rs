@@ -50,6 +50,12 @@ pub trait Detector: Send + Sync + std::fmt::Debug + 'static {
     /// Says what it thinks now. Changes nothing; called after `observe` or `tick`, and whenever somebody looks.
     /// A signal that is usual may be left out, except by the four detectors that people always want to see.
     fn signals(&self, view: &View<'_, Self::Shared>, state: &Self::State, signals: &mut Vec<Signal>);
+
+    /// Dollars per hour that it holds for usual in the hour of `at`, for charts: by what it knows now, so that the past
+    /// is shown against today's knowledge. Only the detector that learns the baseline answers.
+    fn usual_at(&self, _view: &View<'_, Self::Shared>, _state: &Self::State, _at: Timestamp) -> Option<f64> {
+        None
+    }
 }
 
 /// The kinds of subject that a detector is asked about.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use railwatch_model::{SmolStr, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -129,7 +130,7 @@ impl Ack {
 }
 
 /// How a source is.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct SourceStatus {
     /// The phase.
     pub phase: Phase,
@@ -153,7 +154,7 @@ pub struct SourceStatus {
 }
 
 /// Payments that were found in a rail's list and never pushed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Unpushed {
     /// How many.
     pub payments: u64,
@@ -162,7 +163,7 @@ pub struct Unpushed {
 }
 
 /// The phases of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Not connected yet.

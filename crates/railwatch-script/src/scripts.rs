@@ -73,7 +73,7 @@ impl Scripts {
             return Err(errors);
         }
         let counters: Vec<Arc<Counters>> = scripts.counters();
-        scripts.status = StatusHandle(counters.into());
+        scripts.status = StatusHandle { counters: counters.into(), reports: scripts.reports.clone().into() };
         Ok(scripts)
     }
 

@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use railwatch_model::{SmolStr, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::error::{Failure, ScriptError, clean};
 use crate::spec::Spec;
+use crate::testing::TestReport;
 
 /// What a script is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScriptKind {
     /// A rule.
@@ -23,7 +25,7 @@ pub enum ScriptKind {
 }
 
 /// Whether a script may be relied on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// Its last thousand calls succeeded.
@@ -35,7 +37,7 @@ pub enum Health {
 }
 
 /// One failed call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LastError {
     /// The event time of the case, or the arrival of the message.
     pub at: Timestamp,
@@ -52,7 +54,7 @@ pub struct LastError {
 }
 
 /// A script as it is now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ScriptStatus {
     /// The file.
     pub file: String,
@@ -66,6 +68,8 @@ pub struct ScriptStatus {
     pub health: Health,
     /// True for a rule or score that runs and decides nothing.
     pub shadow: bool,
+    /// The names of the tests in its file, all of which passed: it would not be in force otherwise.
+    pub tests: Vec<String>,
     /// Calls since it was loaded.
     pub calls: u64,
     /// Failed calls since it was loaded.
@@ -160,7 +164,7 @@ impl Counters {
         last.push_front(LastError { at, line, message, traceback, payment, subject });
     }
 
-    pub(crate) fn status(&self) -> ScriptStatus {
+    fn status(&self, tests: Vec<String>) -> ScriptStatus {
         let health = if self.is_quarantined() {
             Health::Quarantined
         } else if self.strikes.load(Ordering::Relaxed) > 0 {
@@ -176,6 +180,7 @@ impl Counters {
             about: self.about.clone(),
             health,
             shadow: self.shadow,
+            tests,
             calls: self.calls.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
             last_errors: last.iter().cloned().collect(),
@@ -185,11 +190,19 @@ impl Counters {
 
 /// Shows how the scripts of one generation do, from any thread, also after they went to the engine.
 #[derive(Debug, Clone, Default)]
-pub struct StatusHandle(pub(crate) Arc<[Arc<Counters>]>);
+pub struct StatusHandle {
+    pub(crate) counters: Arc<[Arc<Counters>]>,
+    pub(crate) reports: Arc<[TestReport]>,
+}
 
 impl StatusHandle {
     /// Every script, in the order of their files.
     pub fn status(&self) -> Vec<ScriptStatus> {
-        self.0.iter().map(|counters| counters.status()).collect()
+        self.counters.iter().map(|counters| counters.status(self.tests_of(&counters.file))).collect()
+    }
+
+    fn tests_of(&self, file: &str) -> Vec<String> {
+        let report = self.reports.iter().find(|report| report.file == file);
+        report.map(|report| report.passed.clone()).unwrap_or_default()
     }
 }

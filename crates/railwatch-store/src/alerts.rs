@@ -18,8 +18,10 @@ pub struct AlertFilter {
     pub incident: Option<IncidentId>,
     /// Only those that opened at or after this time.
     pub since: Option<Timestamp>,
-    /// Only those that opened before this time: the `opened_at` of the last one listed gives the next page.
+    /// Only those that opened before this time.
     pub before: Option<Timestamp>,
+    /// Only those that are listed after this one, for the next page: many alerts may open at the same time.
+    pub after: Option<(Timestamp, AlertId)>,
 }
 
 /// A list, and the rows that this build could not read.
@@ -54,8 +56,13 @@ impl AlertFilter {
         let open = if self.open_only { "AND state <> 'resolved'" } else { "" };
         let subject = if self.subject.is_some() { "AND subject = ?4" } else { "AND ?4 = ''" };
         let incident = if self.incident.is_some() { "AND incident = ?5" } else { "AND ?5 = ''" };
+        let after = match self.after {
+            Some(_) => "AND opened_at <= ?6 AND (opened_at < ?6 OR id > ?7)",
+            None => "AND ?6 = 0 AND ?7 = ''",
+        };
         format!(
-            "SELECT id, alert FROM alerts WHERE opened_at >= ?1 AND opened_at < ?2 {open} {subject} {incident}
+            "SELECT id, alert FROM alerts
+             WHERE opened_at >= ?1 AND opened_at < ?2 {open} {subject} {incident} {after}
              ORDER BY opened_at DESC, id LIMIT ?3"
         )
     }
@@ -71,6 +78,8 @@ impl Reader {
             limit,
             filter.subject.as_deref().unwrap_or_default(),
             filter.incident.as_ref().map_or("", |incident| incident.0.as_str()),
+            filter.after.as_ref().map_or(0, |(at, _)| at.micros()),
+            filter.after.as_ref().map_or("", |(_, id)| id.0.as_str()),
         ])?;
         let mut listed = Listed { items: Vec::new(), unreadable: Vec::new() };
         while let Some(row) = rows.next()? {

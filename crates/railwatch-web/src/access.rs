@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -65,14 +65,19 @@ pub struct AccessSettings {
 /// The gate-keeper.
 #[derive(Debug)]
 pub struct Access {
-    settings: AccessSettings,
+    /// The tokens in force; they change with the configuration.
+    tokens: RwLock<Vec<Token>>,
+    hosts: Vec<String>,
+    is_https: bool,
     sessions: Mutex<HashMap<[u8; 32], Session>>,
 }
 
-#[derive(Debug, Clone)]
+/// A browser that is signed in. What it may do is looked up with every request: a token that is taken back, or given
+/// another role, counts at once.
+#[derive(Debug, Clone, Copy)]
 struct Session {
-    name: SmolStr,
-    role: Role,
+    /// The hash of the token that it was signed in with.
+    token: [u8; 32],
     until: Timestamp,
 }
 
@@ -83,6 +88,12 @@ pub struct Caller {
     pub name: Option<SmolStr>,
     /// What it may do.
     pub role: Role,
+}
+
+impl Token {
+    fn caller(&self) -> Caller {
+        Caller { name: Some(self.name.clone()), role: self.role }
+    }
 }
 
 /// The hash under which a token is kept.
@@ -126,12 +137,22 @@ pub(crate) fn needed(method: &Method, path: &str) -> Option<Role> {
 impl Access {
     /// A gate-keeper with these settings.
     pub fn new(settings: AccessSettings) -> Self {
-        Self { settings, sessions: Mutex::default() }
+        let AccessSettings { tokens, hosts, is_https } = settings;
+        Self { tokens: RwLock::new(tokens), hosts, is_https, sessions: Mutex::default() }
+    }
+
+    /// Puts other tokens in force.
+    pub(crate) fn set_tokens(&self, tokens: Vec<Token>) {
+        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+    }
+
+    fn tokens(&self) -> RwLockReadGuard<'_, Vec<Token>> {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True if a token is needed.
     pub(crate) fn needs_token(&self) -> bool {
-        !self.settings.tokens.is_empty()
+        !self.tokens().is_empty()
     }
 
     /// Checks the name under which railwatch was reached: a page that has another name resolve to this machine (DNS
@@ -141,7 +162,7 @@ impl Access {
         let name = host_name(host);
         let known = name.parse::<IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
-            || self.settings.hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
+            || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
         if known {
             return Ok(());
         }
@@ -170,29 +191,29 @@ impl Access {
         }
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         if let Some(token) = bearer.and_then(|value| value.strip_prefix("Bearer ")) {
-            let token = self.find(token.trim()).ok_or_else(|| unauthorized("this token is not known"))?;
-            return Ok(Caller { name: Some(token.name.clone()), role: token.role });
+            let token =
+                self.find(&hash(token.trim())).ok_or_else(|| unauthorized("this token is not known"))?;
+            return Ok(token.caller());
         }
         let session = cookie(headers).and_then(|id| self.session(&id, now));
-        let session = session.ok_or_else(|| unauthorized("a token is needed: Authorization: Bearer ..."))?;
-        Ok(Caller { name: Some(session.name), role: session.role })
+        let token = session.and_then(|session| self.find(&session.token));
+        Ok(token.ok_or_else(|| unauthorized("a token is needed: Authorization: Bearer ..."))?.caller())
     }
 
     /// Every token is compared in full, so that time tells nothing.
-    fn find(&self, token: &str) -> Option<&Token> {
-        let hash = hash(token);
-        let is_it = |known: &&Token| bool::from(known.sha256.ct_eq(&hash));
-        self.settings.tokens.iter().fold(None, |found, known| if is_it(&known) { Some(known) } else { found })
+    fn find(&self, hash: &[u8; 32]) -> Option<Token> {
+        let is_it = |known: &Token| bool::from(known.sha256.ct_eq(hash));
+        self.tokens().iter().fold(None, |found, known| if is_it(known) { Some(known.clone()) } else { found })
     }
 
     fn session(&self, id: &[u8; 32], now: Timestamp) -> Option<Session> {
         let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.get(id).filter(|session| session.until > now).cloned()
+        sessions.get(id).filter(|session| session.until > now).copied()
     }
 
     /// Signs a browser in: the cookie that it keeps.
     pub(crate) fn sign_in(&self, token: &str, now: Timestamp) -> Result<(HeaderValue, Caller), Problem> {
-        let token = self.find(token).ok_or_else(|| unauthorized("this token is not known"))?;
+        let token = self.find(&hash(token)).ok_or_else(|| unauthorized("this token is not known"))?;
         let internal =
             |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the system gives no random numbers");
         let id = random().map_err(internal)?;
@@ -202,9 +223,8 @@ impl Access {
             let oldest = sessions.iter().min_by_key(|(_, session)| session.until).map(|(id, _)| *id);
             oldest.and_then(|id| sessions.remove(&id));
         }
-        let (name, role) = (token.name.clone(), token.role);
-        sessions.insert(id, Session { name: name.clone(), role, until: now.after(SESSION) });
-        Ok((self.cookie(&hex::encode(id), SESSION), Caller { name: Some(name), role }))
+        sessions.insert(id, Session { token: token.sha256, until: now.after(SESSION) });
+        Ok((self.cookie(&hex::encode(id), SESSION), token.caller()))
     }
 
     /// Signs a browser out.
@@ -216,7 +236,7 @@ impl Access {
     }
 
     fn cookie(&self, value: &str, lifetime: Duration) -> HeaderValue {
-        let secure = if self.settings.is_https { "; Secure" } else { "" };
+        let secure = if self.is_https { "; Secure" } else { "" };
         let text = format!(
             "{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}",
             lifetime.as_secs()
@@ -306,6 +326,22 @@ mod tests {
         assert!(access.caller(&with_cookie, now.after(SESSION)).is_err());
         access.sign_out(&with_cookie);
         assert!(access.caller(&with_cookie, now).is_err());
+    }
+
+    #[test]
+    fn a_token_that_is_taken_back_counts_no_more_in_a_browser_either() {
+        let access = access();
+        let now = Timestamp::from_secs(1_700_000_000);
+        let (cookie, _) = access.sign_in("rob", now).unwrap();
+        let pair = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+        let with_cookie = headers(&[("cookie", &pair)]);
+        let token = |role| Token { name: "rob".into(), role, sha256: hash("rob") };
+        access.set_tokens(vec![token(Role::Viewer)]);
+        assert_eq!(access.caller(&with_cookie, now).unwrap().role, Role::Viewer);
+        access.set_tokens(vec![Token { sha256: hash("new"), ..token(Role::Admin) }]);
+        assert!(access.caller(&with_cookie, now).is_err());
+        assert!(access.caller(&headers(&[("authorization", "Bearer rob")]), now).is_err());
+        assert!(access.caller(&headers(&[("authorization", "Bearer new")]), now).is_ok());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::board::Table;
 use crate::row::{Advice, AgentBrief, Row};
 
 /// Rows that one page may have.
-pub(crate) const PAGE_MAX: u32 = 1000;
+pub const PAGE_MAX: u32 = 1000;
 
 /// How a list is ordered: what needs a person first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
@@ -83,14 +83,14 @@ impl Cursor {
 
 /// A page of a list.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Page<T> {
+pub struct Page<T> {
     /// The rows.
-    pub(crate) items: Vec<T>,
+    pub items: Vec<T>,
     /// How many there are on all pages.
-    pub(crate) total: usize,
+    pub total: usize,
     /// The `cursor` of the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) next: Option<String>,
+    pub next: Option<String>,
 }
 
 impl Sort {

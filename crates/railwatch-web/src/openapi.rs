@@ -172,13 +172,6 @@ impl<S: Clone + Send + Sync + 'static> Endpoints<S> {
         self
     }
 
-    /// Gives the handlers their state.
-    pub fn with_state(self, state: S) -> Endpoints<()> {
-        Endpoints { router: self.router.with_state(state), operations: self.operations }
-    }
-}
-
-impl Endpoints<()> {
     /// Adds the endpoints of others.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
@@ -187,6 +180,13 @@ impl Endpoints<()> {
         self
     }
 
+    /// Gives the handlers their state.
+    pub fn with_state(self, state: S) -> Endpoints<()> {
+        Endpoints { router: self.router.with_state(state), operations: self.operations }
+    }
+}
+
+impl Endpoints<()> {
     /// The routes, and the OpenAPI document that describes them.
     pub(crate) fn finish(self) -> (Router, String) {
         let document = describe(&self.operations);

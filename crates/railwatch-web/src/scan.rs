@@ -24,42 +24,43 @@ const WINDOW_SECS: i64 = 900;
 
 /// A payment in a list.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub(crate) struct PaymentBrief {
+pub struct PaymentBrief {
     /// When it happened.
-    pub(crate) at: Timestamp,
+    pub at: Timestamp,
     /// When railwatch received it.
-    pub(crate) observed_at: Timestamp,
+    pub observed_at: Timestamp,
     /// The rail.
-    pub(crate) rail: SmolStr,
+    pub rail: SmolStr,
     /// The rail's name for it.
-    pub(crate) id: SmolStr,
+    pub id: SmolStr,
     /// What happened: `settle`, `hold`, `refund`, ...
     #[schemars(with = "String")]
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// How sure the rail is.
     #[schemars(with = "String")]
-    pub(crate) status: Status,
+    pub status: Status,
     /// What it is to the books: `first`, `confirms`, `retracts`, `enriches`.
     #[schemars(with = "String")]
-    pub(crate) disposition: Disposition,
+    pub disposition: Disposition,
     /// Who paid.
-    pub(crate) agent: Option<String>,
+    pub agent: Option<String>,
     /// Who was paid.
-    pub(crate) payee: Option<SmolStr>,
+    pub payee: Option<SmolStr>,
     /// What was bought.
-    pub(crate) resource: Option<SmolStr>,
+    pub resource: Option<SmolStr>,
     /// The task that the agent worked on.
-    pub(crate) task: Option<SmolStr>,
+    pub task: Option<SmolStr>,
     /// The amount in its own asset, such as `0.50 USDC`.
-    pub(crate) amount: String,
+    pub amount: String,
     /// Its value in dollars; `None` while no price is known.
-    pub(crate) usd: Option<Usd>,
+    pub usd: Option<Usd>,
     /// The configured source.
-    pub(crate) source: SmolStr,
+    pub source: SmolStr,
 }
 
 impl PaymentBrief {
-    pub(crate) fn new(admitted: &Admitted) -> Self {
+    /// What a list shows of a payment.
+    pub fn new(admitted: &Admitted) -> Self {
         let Payment { rail, id, kind, status, payee, resource, task, amount, source, .. } = &admitted.payment;
         let payment = &admitted.payment;
         Self {
@@ -198,12 +199,22 @@ pub(crate) struct Series {
     pub(crate) known_from: Timestamp,
     /// Dollars per hour over the 15 minutes before each point.
     pub(crate) usd_per_hour: Vec<f64>,
+    /// Dollars per hour that are usual in the hour of each point, by what is known now; `null` while that is learned.
+    pub(crate) usual_per_hour: Vec<Option<f64>>,
     /// Dollars in each step, by rail.
     pub(crate) rails: BTreeMap<SmolStr, Vec<f64>>,
     /// The payees that got most.
     pub(crate) payees: Vec<Share>,
     /// The tasks that cost most.
     pub(crate) tasks: Vec<Share>,
+}
+
+impl Series {
+    /// The time of each point.
+    pub(crate) fn times(&self) -> Vec<Timestamp> {
+        let points = 1..=POINTS as i64;
+        points.map(|point| Timestamp::from_secs(self.from.secs() + point * self.step_secs)).collect()
+    }
 }
 
 /// What went where.
@@ -298,6 +309,7 @@ impl Sums {
             until: Timestamp::from_secs(until),
             step_secs: step,
             known_from,
+            usual_per_hour: Vec::new(),
             usd_per_hour: (1..=POINTS as i64).map(|point| velocity(from + point * step)).collect(),
             rails,
             payees: largest(self.payees),

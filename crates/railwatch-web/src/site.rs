@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use railwatch_model::{Alert, Seq, Signal, SmolStr, Subject, Timestamp, Usd};
+use railwatch_model::{AgentId, Alert, Seq, Signal, SmolStr, Subject, Timestamp, Totals};
 use railwatch_plugin::clock::Clock;
 use railwatch_store::{AlertFilter, Reader, Store, StoreError};
 use schemars::JsonSchema;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::Access;
+use crate::access::{Access, Token};
 use crate::board::{Board, Update};
 use crate::limit::Limiter;
 use crate::live::{Frame, Live};
@@ -22,10 +22,14 @@ use crate::problem::{Answer, Problem};
 use crate::row::short;
 use crate::scan::{self, Series};
 
-/// The shortest time between two frames of the live stream.
-const FRAME_EVERY: Duration = Duration::from_millis(400);
-/// Frames go out this often even if nothing was paid: windows empty themselves.
-const FRAME_AT_LEAST_EVERY: u32 = 10;
+/// The shortest time between two frames of the live stream: news of an alert does not wait longer.
+const TICK: Duration = Duration::from_millis(100);
+/// Everything else is gathered for this many ticks.
+const FRAME_TICKS: u32 = 4;
+/// A frame is this old at most when a new client begins with it.
+const FRAME_FRESH: Duration = Duration::from_millis(400);
+/// Frames go out after this many ticks even if nothing was paid: windows empty themselves.
+const FRAME_TICKS_MAX: u32 = 40;
 /// Live streams at a time.
 const STREAMS_MAX: usize = 256;
 /// Searches through the journal at a time; others wait their turn.
@@ -50,6 +54,10 @@ pub trait Host: Send + Sync + std::fmt::Debug {
 
     /// An agent as the engine has it now; `None` if it is not in memory, an error while railwatch is stopping.
     async fn agent(&self, subject: Subject) -> Answer<Option<AgentNow>>;
+
+    /// Dollars per hour that are usual for an agent in the hours of these times, by what is known now; `None` where too
+    /// little is known.
+    async fn usual(&self, subject: Subject, times: Vec<Timestamp>) -> Answer<Vec<Option<f64>>>;
 }
 
 /// An agent as the engine has it now.
@@ -66,34 +74,11 @@ pub struct AgentNow {
     /// When it last paid.
     pub last_at: Timestamp,
     /// Sums since it is known.
-    pub totals: TotalsNow,
+    pub totals: Totals,
     /// The anomaly score.
     pub score: f64,
     /// The detectors' signals.
     pub signals: Vec<Signal>,
-}
-
-/// Sums of everything that was ever booked for an agent, in dollars.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
-pub struct TotalsNow {
-    /// Committed spend.
-    pub committed: Usd,
-    /// Settled spend, net.
-    pub settled: Usd,
-    /// Held now.
-    pub held: Usd,
-    /// Put aside.
-    pub deposited: Usd,
-    /// Earned.
-    pub earned: Usd,
-    /// Purchases.
-    pub purchases: i64,
-    /// Declined attempts.
-    pub declined: u64,
-    /// Tasks that were reported as finished: a lower bound, because instrumentation samples.
-    pub tasks: u64,
-    /// Those of them that ended with an error.
-    pub tasks_failed: u64,
 }
 
 /// What a site is made of.
@@ -156,6 +141,11 @@ impl Site {
         short(self.options.review_above)
     }
 
+    /// Puts other tokens in force; browsers whose token is gone are signed out.
+    pub fn set_tokens(&self, tokens: Vec<Token>) {
+        self.options.access.set_tokens(tokens);
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.options.clock.now()
     }
@@ -164,14 +154,17 @@ impl Site {
     /// It runs on a thread of its own: under load it is busy.
     pub async fn keep(self: Arc<Self>, mut updates: mpsc::Receiver<Update>) {
         self.restore_alerts();
-        let mut frames = tokio::time::interval(FRAME_EVERY);
+        let mut frames = tokio::time::interval(TICK);
         frames.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut shown, mut skipped, mut restored) = (0, 0, false);
+        let (mut shown, mut skipped, mut restored, mut is_urgent) = (0, 0, false, false);
         loop {
             tokio::select! {
                 () = self.options.cancel.cancelled() => return,
                 update = updates.recv() => match update {
-                    Some(update) => self.board.take(update),
+                    Some(update) => {
+                        is_urgent |= matches!(update, Update::Alerts(_));
+                        self.board.take(update);
+                    }
                     None => return,
                 },
                 _ = frames.tick() => {
@@ -182,9 +175,9 @@ impl Site {
                     }
                     let table = self.board.read();
                     skipped += 1;
-                    let is_due = table.version != shown || skipped >= FRAME_AT_LEAST_EVERY;
-                    if is_due && self.live.is_watched() {
-                        (shown, skipped) = (table.version, 0);
+                    let has_news = table.version != shown && (is_urgent || skipped >= FRAME_TICKS);
+                    if (has_news || skipped >= FRAME_TICKS_MAX) && self.live.is_watched() {
+                        (shown, skipped, is_urgent) = (table.version, 0, false);
                         self.live.publish(&table, self.review_above());
                     }
                 }
@@ -237,7 +230,7 @@ impl Site {
     /// The frame that a new client begins with: the last one if it is fresh, so that many who come at once cost one.
     pub(crate) fn frame(&self) -> Arc<Frame> {
         let table = self.board.read();
-        let newest = self.live.newest().filter(|frame| table.now.since(frame.made_at) < FRAME_EVERY);
+        let newest = self.live.newest().filter(|frame| table.now.since(frame.made_at) < FRAME_FRESH);
         newest.unwrap_or_else(|| self.live.publish(&table, self.review_above()))
     }
 
@@ -252,7 +245,11 @@ impl Site {
             return Ok(series.clone());
         }
         let (agent, now) = (key.0.clone(), self.now());
-        let series = Arc::new(self.read(move |store| scan::series(store, &agent, hours, now)).await?);
+        let mut series = self.read(move |store| scan::series(store, &agent, hours, now)).await?;
+        if let Some(id) = AgentId::new(key.0.as_str()) {
+            series.usual_per_hour = self.options.host.usual(Subject::Agent(id), series.times()).await?;
+        }
+        let series = Arc::new(series);
         let mut kept = self.kept_series();
         kept.retain(|_, (at, _)| is_fresh(at));
         if kept.len() < SERIES_MAX {

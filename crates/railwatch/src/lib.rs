@@ -2,5 +2,6 @@
 
 pub mod cli;
 pub mod config;
+mod documents;
 pub mod host;
 pub mod plugins;

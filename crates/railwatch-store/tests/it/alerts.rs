@@ -53,6 +53,12 @@ fn filters_select() {
     assert_eq!(list(&store, &AlertFilter { incident, ..all() }), ["b"]);
     assert_eq!(list(&store, &AlertFilter { since: Some(at(2)), before: Some(at(3)), ..all() }), ["b"]);
     assert_eq!(store.n_alerts_open().unwrap(), 2);
+    // Pages meet where many opened at once.
+    write(&mut store, 4, &[alert("e", Firing, 3), alert("d", Firing, 3)]);
+    assert_eq!(list(&store, &all()), ["c", "d", "e", "b", "a"]);
+    let after = |id: &str, opened| AlertFilter { after: Some((at(opened), AlertId(id.into()))), ..all() };
+    assert_eq!(list(&store, &after("c", 3)), ["d", "e", "b", "a"]);
+    assert_eq!(list(&store, &after("e", 3)), ["b", "a"]);
 }
 
 #[test]

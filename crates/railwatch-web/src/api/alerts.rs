@@ -31,7 +31,24 @@ pub(crate) struct AlertQuery {
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
     /// Where the last page ended: its `next`.
-    cursor: Option<Timestamp>,
+    #[schemars(with = "Option<String>", regex(pattern = r"^[0-9]{1,18}\..{1,200}$"))]
+    cursor: Option<Cursor>,
+}
+
+/// The place after an alert: when it opened, in microseconds, and its id.
+#[derive(Debug, Clone)]
+struct Cursor(Timestamp, AlertId);
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let read = |text: &str| {
+            let (micros, id) = text.split_once('.')?;
+            let is_id = !id.is_empty();
+            is_id.then_some(Self(Timestamp::from_micros(micros.parse().ok()?), AlertId(id.into())))
+        };
+        read(&text).ok_or_else(|| serde::de::Error::custom("not a cursor: use the last page's `next`"))
+    }
 }
 
 pub(crate) async fn list(
@@ -42,7 +59,7 @@ pub(crate) async fn list(
     let filter = AlertFilter {
         open_only: !query.all,
         subject: query.agent.map(|agent| SmolStr::new(format!("agent:{agent}"))),
-        before: query.cursor,
+        after: query.cursor.map(|Cursor(at, id)| (at, id)),
         ..AlertFilter::default()
     };
     let read = move |store: &railwatch_store::Reader| {
@@ -52,7 +69,8 @@ pub(crate) async fn list(
     };
     let (listed, total) = site.read(read).await?;
     let is_full = listed.items.len() == limit as usize;
-    let last = listed.items.last().filter(|_| is_full).map(|alert| alert.opened_at.to_string());
+    let place = |alert: &Alert| format!("{}.{}", alert.opened_at.micros(), alert.id);
+    let last = listed.items.last().filter(|_| is_full).map(place);
     let items: Vec<AlertBrief> = listed.items.iter().map(AlertBrief::new).collect();
     Ok(Json(Page { total: usize::try_from(total).unwrap_or(usize::MAX), items, next: last }))
 }

@@ -131,7 +131,9 @@ fn alerts(site: &Arc<Site>, query: &ExportQuery, writer: &mut Writer) -> Written
             }
         }
         match listed.items.last() {
-            Some(last) if listed.items.len() == ROWS as usize => filter.before = Some(last.opened_at),
+            Some(last) if listed.items.len() == ROWS as usize => {
+                filter.after = Some((last.opened_at, last.id.clone()));
+            }
             _ => return Ok(Ok(())),
         }
     }

@@ -3,7 +3,6 @@
 mod agents;
 mod alerts;
 mod export;
-mod generations;
 mod live;
 mod session;
 
@@ -80,21 +79,6 @@ fn endpoints() -> Endpoints<Arc<Site>> {
             alerts::resolve,
         )
         .add(
-            get::<Page<generations::GenerationBrief>>(
-                "/v1/generations",
-                "Configurations that were put in force, newest first.",
-            )
-            .query::<generations::GenerationQuery>(),
-            generations::list,
-        )
-        .add(
-            get::<generations::GenerationDetail>(
-                "/v1/generations/{number}",
-                "One configuration with its files. Secrets are references, so that none is in it.",
-            ),
-            generations::one,
-        )
-        .add(
             get_text(
                 "/v1/export/{what}",
                 "agents, alerts or payments as a file: CSV or JSON lines.",
@@ -110,7 +94,16 @@ fn endpoints() -> Endpoints<Arc<Site>> {
                 "text/event-stream",
             )
             .query::<live::LiveQuery>(),
-            live::live,
+            live::events,
+        )
+        .add(
+            get_text(
+                "/v1/live/socket",
+                "The live stream as a WebSocket: the same events, each `{ event, id, data }`.",
+                "application/json",
+            )
+            .query::<live::LiveQuery>(),
+            live::socket,
         )
 }
 

@@ -2,9 +2,9 @@
 
 import { h } from "./dom.js";
 import { burn, shares, velocity } from "./charts.js";
-import { agentPath, alertPath, count, inUnit, kind, rate, score, times, usd } from "./format.js";
+import { agentPath, count, inUnit, kind, rate, score, times, usd } from "./format.js";
 import { ask } from "./store.js";
-import { actions, advice, badge, moment, table } from "./fleet.js";
+import { advice, incident, moment, name as named, table } from "./fleet.js";
 
 const SORTS = { attention: "what needs a look", score: "score", velocity: "speed", ratio: "multiple of the usual", burn: "budget ends first", spend: "spent in all", recent: "last payment", name: "name" };
 
@@ -12,7 +12,7 @@ export function list() {
   const query = new URLSearchParams(location.search);
   const params = (cursor) => {
     const asked = new URLSearchParams({ limit: 50 });
-    for (const key of ["q", "sort", "verdict", "team"]) if (query.get(key)) asked.set(key, query.get(key));
+    for (const key of ["q", "sort", "verdict", "team", "rail"]) if (query.get(key)) asked.set(key, query.get(key));
     if (cursor) asked.set("cursor", cursor);
     return asked;
   };
@@ -32,14 +32,14 @@ export function list() {
     view(data) {
       const select = (name, label, options, value) => h("label", {}, label, h("select", { "data-query": name }, Object.entries(options).map(([key, text]) => h("option", { value: key, selected: key === value }, text))));
       return [
-        h("header", { class: "headline" }, h("h1", {}, query.get("q") ? `Agents like “${query.get("q")}”` : "Agents"), h("p", {}, data ? `${count(data.total)} ${data.total === 1 ? "agent" : "agents"}` : "…")),
+        h("header", { class: "headline" }, h("h1", {}, query.get("q") ? `Agents like “${query.get("q")}”` : query.get("team") ? `Agents of ${query.get("team")}` : "Agents"), h("p", {}, data ? `${count(data.total)} ${data.total === 1 ? "agent" : "agents"}` : "…")),
         h("div", { class: "filters" },
           select("sort", "Order", SORTS, query.get("sort") ?? "attention"),
           select("verdict", "Show", { "": "all", warn: "unusual ones", freeze: "those to stop" }, query.get("verdict") ?? ""),
-          query.get("q") && h("a", { href: "/agents" }, "clear the search"),
+          (query.get("q") || query.get("team")) && h("a", { href: "/agents" }, "show all"),
           h("span", { class: "grow" }),
           h("a", { href: "/v1/export/agents?format=csv", download: true }, "CSV")),
-        data && h("section", { class: "card" }, data.items.length ? table(data.items) : h("p", { class: "empty" }, "No agent is like that.")),
+        data && h("section", { class: "card" }, data.items.length ? table(data.items) : h("p", { class: "empty" }, query.size ? "No agent is like that." : "No agent has paid yet.")),
         data?.next && h("p", { class: "center" }, h("button", { type: "button", "data-act": "more" }, "Show more")),
       ];
     },
@@ -75,21 +75,26 @@ export function contributions(alert) {
 /** `0.309400000 USD` is `0.3094 USD`: digits that say nothing go. */
 const native = (amount) => amount.replace(/(\.\d\d\d*?)0+ /, "$1 ");
 
-function payments(page) {
+export function payments(page) {
   if (!page?.items.length) return h("p", { class: "empty" }, "No payment in what was looked at.");
   return h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Payments" }, h("table", { class: "payments" },
-    h("thead", {}, h("tr", {}, ["When", "Rail", "To", "For", "What", "Amount"].map((name, i) => h("th", { scope: "col", class: i === 5 ? "n" : "" }, name)))),
+    h("thead", {}, h("tr", {}, ["When", "Rail", "To", "For", "What", "Amount"].map((title, i) => h("th", { scope: "col", class: i === 5 ? "n" : "" }, title)))),
     h("tbody", {}, page.items.map((payment) => h("tr", { "data-key": `${payment.rail}/${payment.id}/${payment.kind}/${payment.status}` },
       h("td", {}, moment(payment.at)),
       h("td", {}, payment.rail),
-      h("td", {}, payment.payee ?? "–"),
-      h("td", { class: "dim" }, payment.task ?? payment.resource ?? "–"),
+      h("td", {}, payment.payee ? named(payment.payee) : "–"),
+      h("td", { class: "dim" }, payment.task || payment.resource ? named(payment.task ?? payment.resource) : "–"),
       h("td", { class: "dim" }, payment.kind, payment.disposition !== "first" && ` (${payment.disposition})`),
-      h("td", { class: "n" }, payment.usd === null ? "no price" : usd(payment.usd), h("small", {}, native(payment.amount))))))));
+      h("td", { class: "n" }, payment.usd === null ? "no price" : usd(payment.usd), !/ USD$/.test(payment.amount) && h("small", {}, native(payment.amount))))))));
 }
 
+const SEVERITIES = ["info", "low", "medium", "high", "critical"];
+
+/** What happened says more than the review that follows from it; of the rest the most severe comes first. */
+const mostUrgent = (a, b) => (a.trigger === "review") - (b.trigger === "review") || SEVERITIES.indexOf(b.severity) - SEVERITIES.indexOf(a.severity);
+
 const shareList = (shares, empty) => (shares.length
-  ? h("ol", { class: "share-list" }, shares.map((one) => h("li", { "data-key": one.name }, h("span", {}, one.name), h("strong", {}, usd(one.usd)), h("small", {}, `${count(one.payments)} payments`))))
+  ? h("ol", { class: "share-list" }, shares.map((one) => h("li", { "data-key": one.name }, named(one.name), h("strong", {}, usd(one.usd)), h("small", {}, `${count(one.payments)} payments`))))
   : h("p", { class: "empty" }, empty));
 
 export function page(name) {
@@ -105,23 +110,24 @@ export function page(name) {
         isFresh ? known.series : ask(`${path}/series?hours=${hours}`),
         ask(`/v1/payments?agent=${encodeURIComponent(name)}&limit=20`),
       ]);
-      const [worst] = detail.alerts;
+      const [worst] = [...detail.alerts].sort(mostUrgent);
       const alert = worst ? await ask(`/v1/alerts/${encodeURIComponent(worst.id)}`) : null;
       return { detail, series, paid, hours, alert, seriesAt: isFresh ? known.seriesAt : Date.now() };
     },
     view(data) {
       if (!data) return [h("header", { class: "headline" }, h("h1", {}, name)), h("p", { class: "loading" }, "Reading …")];
       const { detail, series, paid, alert } = data;
+      const alerts = [...detail.alerts].sort(mostUrgent);
       const speed = detail.signals.find((signal) => signal.kind === "velocity");
       const budgets = detail.signals.filter((signal) => signal.kind === "budget");
       const totals = detail.totals;
       const perTask = totals.tasks > 0 ? Number(totals.committed) / totals.tasks : null;
       return [
-        h("header", { class: "headline" }, h("p", { class: "crumb" }, h("a", { href: "/agents" }, "Agents"), detail.team && ` / ${detail.team}`), h("h1", {}, name, advice(detail.verdict))),
-        detail.alerts.map((one, i) => h("article", { class: `strip ${one.severity}`, "data-key": one.id, "data-alert": one.id, "data-row": true }, badge(one.severity), h("a", { href: alertPath(one.id) }, one.summary), one.acknowledged_by && h("span", { class: "taken" }, `taken by ${one.acknowledged_by}`), i === 0 && actions(one))),
+        h("header", { class: "headline" }, h("p", { class: "crumb" }, h("a", { href: "/agents" }, "Agents"), detail.team && [" / ", h("a", { href: `/agents?team=${encodeURIComponent(detail.team)}` }, detail.team)]), h("h1", {}, h("bdi", {}, name), advice(detail.verdict))),
+        alerts.length > 0 && incident(alerts, detail.brief, { isFirst: true, isHere: true }),
         h("dl", { class: "figures card" },
-          fact("Speed", speed ? rate(speed.value) : "–", speed && (speed.verdict === "learning" ? "learning what is usual" : `${times(speed.value, speed.usual) || "0×"} its usual ${rate(speed.usual)}`)),
-          fact("Score", score(detail.score), "0 to 1"),
+          !alerts.length && fact("Speed", speed ? rate(speed.value) : "–", speed && (speed.verdict === "learning" ? "learning what is usual" : `${times(speed.value, speed.usual) || "0×"} its usual ${rate(speed.usual)}`)),
+          !alerts.length && fact("Score", score(detail.score), "of 1"),
           fact("Spent in all", usd(totals.committed), `${count(totals.purchases)} payments since ${new Date(detail.first_at).toLocaleDateString()}`),
           Number(totals.held) > 0 && fact("Held", usd(totals.held), "authorized, not captured"),
           totals.tasks > 0 && fact("Per task", usd(perTask), `${count(totals.tasks)} tasks reported, ${count(totals.tasks_failed)} failed`),
@@ -129,12 +135,12 @@ export function page(name) {
           fact("Last payment", moment(detail.last_at))),
         h("section", { class: "card" },
           h("h2", {}, "Spend velocity", h("span", { class: "tabs" }, ["1", "6", "24", "168"].map((hours) => h("a", { href: `${location.pathname}?hours=${hours}`, "aria-current": String(data.hours) === hours ? "true" : undefined }, hours === "168" ? "7 d" : `${hours} h`)))),
-          velocity(series, speed?.verdict === "learning" ? 0 : speed?.usual ?? 0, detail.alerts)),
+          velocity(series, detail.alerts)),
         h("div", { class: "two" },
-          h("section", { class: "card" }, h("h2", {}, "Rails"), Object.keys(series.rails).length ? shares(series.rails, { width: 420, height: 96, steps: 45 }) : h("p", { class: "empty" }, "Nothing was paid in these hours.")),
+          h("section", { class: "card" }, h("h2", {}, "Rails"), Object.keys(series.rails).length ? shares(series.rails, { width: 560, height: 118, steps: 60 }) : h("p", { class: "empty" }, "Nothing was paid in these hours.")),
           h("section", { class: "card" }, h("h2", {}, "Budget"), budgets.length ? budgets.map((signal) => {
             const facts = Object.fromEntries(signal.facts);
-            return h("div", {}, h("h3", {}, signal.about), burn({ ...facts, usual: signal.usual, value: signal.value }, { width: 420, height: 110 }),
+            return h("div", {}, h("h3", {}, signal.about), burn({ ...facts, usual: signal.usual, value: signal.value }, { width: 560, height: 130 }),
               h("p", { class: "dim" }, `${signal.value.toFixed(1)}% a day; ${signal.usual.toFixed(1)}% would last. ${usd(facts.projected_usd)} at the end of the period at this pace.`));
           }) : h("p", { class: "empty" }, "No budget is set. Add ", h("code", {}, "budget = \"$1,000 / month\""), " to this agent."))),
         h("div", { class: "two" },

@@ -2,11 +2,13 @@
 
 import { h, children } from "./dom.js";
 import { act, actor, ask, connect, may, onChange, setActor, signIn, state } from "./store.js";
-import { agentPath, exactly, time } from "./format.js";
+import { agentPath, count, exactly, time, when } from "./format.js";
 import * as fleet from "./fleet.js";
 import * as agent from "./agent.js";
 import * as alerts from "./alerts.js";
+import { VERDICTS } from "./alerts.js";
 import * as system from "./system.js";
+import { patch } from "./system.js";
 
 const PAGES = [
   ["/", "Fleet", fleet.page],
@@ -116,16 +118,17 @@ export function toast(text, tone = "") {
 }
 
 /** Asks for what an action needs; resolves with the fields, or with null if the person thinks better of it. */
-function askFor(title, fields, button) {
+function askFor(title, fields, button, shown = () => {}) {
   dialog.replaceChildren(h("form", { method: "dialog" },
     h("h2", { id: "dialog-title" }, title),
-    fields.map(({ name, label, value, hint, required, rows }) => [
+    fields.map(({ name, label, value, hint, required, rows, text, node }) => text ? [node, h("p", { class: "preview", id: `f-${name}`, role: "status" }, text)] : [
       h("label", { for: `f-${name}` }, label),
       rows ? h("textarea", { id: `f-${name}`, name, rows, maxlength: 500 }) : h("input", { id: `f-${name}`, name, value, required, maxlength: 100, autocomplete: "off", pattern: "[ -~]+", title: "letters, digits and signs of ASCII" }),
       hint && h("p", { class: "hint" }, hint),
     ]),
     h("menu", {}, h("button", { value: "", type: "submit", formnovalidate: true }, "Cancel"), h("button", { value: "ok", class: "primary", type: "submit" }, button))));
   dialog.showModal();
+  shown();
   return new Promise((resolve) => {
     dialog.onclose = () => {
       const values = Object.fromEntries(new FormData(dialog.querySelector("form")));
@@ -135,10 +138,10 @@ function askFor(title, fields, button) {
 }
 
 /** Asks for a name if there is none yet, does it, says what came of it, and draws again. */
-async function inMyName(title, fields, button, run) {
-  if (!may("responder")) return toast("Your token may look, and not act.", "bad");
+async function inMyName(title, fields, button, run, shown, role = "responder") {
+  if (!may(role)) return toast("Your token may look, and not act.", "bad");
   if (!state.me.name) fields.unshift({ name: "by", label: "Your name", value: actor(), required: true, hint: "It goes into the audit." });
-  const given = await askFor(title, fields, button);
+  const given = await askFor(title, fields, button, shown);
   if (!given) return;
   if (given.by) setActor(given.by.trim());
   try {
@@ -159,15 +162,54 @@ function change(verb, id) {
   });
 }
 
+/** What a silence would hide, said while the person still thinks about it. */
+async function preview(id) {
+  const form = dialog.querySelector("form");
+  const said = dialog.querySelector("#f-preview");
+  if (!form || !said) return;
+  const lasts = form.elements.lasts.value.trim();
+  try {
+    const { silence, open, last_week: week, last_week_severe: severe } = await act("/v1/silences/preview", { alert: id, for: lasts, reason: form.elements.reason.value.trim() || "a preview" }, actor() || "a preview");
+    said.textContent = `Hides ${count(open.length)} open ${open.length === 1 ? "alert" : "alerts"} until ${when(silence.until)}. Last week it would have hidden ${count(week)}${severe ? `, ${count(severe)} of them high or critical` : ""}.`;
+    said.className = severe > 5 ? "preview bad" : "preview";
+  } catch (problem) {
+    said.textContent = problem.message;
+    said.className = "preview bad";
+  }
+}
+
 function silence(id) {
-  const fields = [{ name: "lasts", label: "For how long", value: "1h", required: true, hint: "Such as 30m, 2h or 3d. It hides this trigger of this subject; everything else still alerts." }, { name: "reason", label: "Why", value: "", required: true }];
+  const fields = [
+    { name: "lasts", label: "For how long", value: "1h", required: true, hint: "Such as 30m, 2h or 3d. It hides this trigger of this subject; everything else still alerts." },
+    { name: "reason", label: "Why", value: "", required: true },
+    { name: "preview", text: "…" },
+  ];
   return inMyName("Silence this alert", fields, "Silence", async (given) => {
     await act("/v1/silences", { alert: id, for: given.lasts, reason: given.reason });
     return `Silenced for ${given.lasts}.`;
+  }, () => {
+    preview(id);
+    dialog.querySelector("#f-lasts").addEventListener("input", () => preview(id));
   });
 }
 
-const VERDICTS = { true_positive: "something was wrong", false_positive: "nothing was wrong", expected: "unusual and intended" };
+function unsilence(id) {
+  return inMyName("End this silence", [], "End it", async () => {
+    await act(`/v1/silences/${encodeURIComponent(id)}/expire`);
+    return "The silence is over; what is still open is told now.";
+  });
+}
+
+/** Goes back to a generation, after a look at what that changes. */
+async function rollback(number) {
+  const { generation } = await ask("/v1/status");
+  const diffs = await ask(`/v1/generations/${number}/diff?from=${generation}`).catch((problem) => problem);
+  const shown = diffs instanceof Error ? h("p", { class: "preview bad" }, diffs.message) : h("div", { class: "patches" }, patch(diffs));
+  return inMyName(`Go back to generation ${number}`, [{ name: "patch", node: shown, text: "The files stay as they are; the next saved edit, or “Read the files again”, takes them." }], "Go back", async () => {
+    const report = await act("/v1/reload", { to: Number(number) });
+    return `Generation ${report.generation} is in force, with the content of generation ${number}.`;
+  }, () => {}, "author");
+}
 
 function label(id, verdict) {
   return inMyName(`Say that ${VERDICTS[verdict]}`, [noteField()], "Save", async (given) => {
@@ -191,22 +233,13 @@ const ACTIONS = {
   acknowledge: (target) => change("acknowledge", target.dataset.id),
   resolve: (target) => change("resolve", target.dataset.id),
   silence: (target) => silence(target.dataset.id),
+  unsilence: (target) => unsilence(target.dataset.id),
+  rollback: (target) => rollback(target.dataset.id).catch((problem) => toast(problem.message, "bad")),
   label: (target) => label(target.dataset.id, target.dataset.verdict),
-  async reload() {
-    if (!may("author")) return toast("Your token may not reload the configuration.", "bad");
-    if (!actor()) {
-      const given = await askFor("Reload the configuration", [{ name: "by", label: "Your name", required: true }], "Reload");
-      if (!given) return;
-      setActor(given.by.trim());
-    }
-    try {
-      const report = await act("/v1/reload");
-      toast(report.changed ? `Generation ${report.generation} is in force.` : "Nothing changed.", "good");
-      load();
-    } catch (problem) {
-      toast(problem.message, "bad");
-    }
-  },
+  reload: () => inMyName("Read the configuration again", [], "Read", async () => {
+    const report = await act("/v1/reload");
+    return report.changed ? `Generation ${report.generation} is in force.` : "Nothing changed.";
+  }, () => {}, "author"),
   more: () => current.more?.().then(draw),
 };
 
@@ -229,6 +262,10 @@ document.addEventListener("click", (event) => {
   const row = event.target.closest("[data-row]");
   if (row && !String(getSelection())) row.querySelector("a[href]")?.click();
 });
+
+document.addEventListener("toggle", (event) => {
+  if (event.target.open) current.opened?.(event.target)?.then(draw);
+}, true);
 
 document.addEventListener("submit", async (event) => {
   const form = event.target.closest("form");

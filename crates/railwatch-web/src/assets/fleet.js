@@ -6,6 +6,8 @@ import { agentPath, ago, alertPath, count, days, exactly, kind, percent, rate, s
 import { ask, may, state } from "./store.js";
 
 export const badge = (severity) => severity && h("span", { class: `badge ${severity}` }, severity);
+/** A name from outside: one line, whole on hovering, each in its own direction. */
+export const name = (text) => h("bdi", { class: "name", title: text }, text);
 export const moment = (at, text = when(at)) => h("time", { datetime: at, title: exactly(at) }, text);
 const ADVICE = { ok: "healthy", warn: "unusual", freeze: "stop and look" };
 export const advice = (verdict) => h("span", { class: `advice ${verdict}` }, ADVICE[verdict]);
@@ -27,30 +29,35 @@ function incidents() {
   return [...groups.values()];
 }
 
+const rowOf = (alert) => state.agents.find((agent) => `agent:${agent.agent}` === alert.subject);
+
 const figure = (label, value, note, tone = "") => h("div", { class: `figure ${tone}` }, h("dt", {}, label), h("dd", {}, value, note && h("small", {}, note)));
 
-/** Which agent, on which rail, how fast, against what normal, how much is gone, when the money ends. */
-function incident(alerts, isFirst) {
+/**
+ * Which agent, on which rail, how fast, against what normal, how much is gone, when the money ends.
+ * `row` is the agent as lists show it; `isFirst` stands out.
+ */
+export function incident(alerts, row, { isFirst = false, isHere = false } = {}) {
   const [alert] = alerts;
-  const row = state.agents.find((agent) => `agent:${agent.agent}` === alert.subject);
-  const since = alerts.map((one) => one.onset_at).sort()[0];
-  const spent = Math.max(...alerts.map((one) => Number(one.spent_since_onset)));
-  const now = Date.parse(state.fleet.now);
+  const since = alert.onset_at;
+  const lasts = span((Date.parse(state.fleet.now) - Date.parse(since)) / 1000);
   const budget = row?.budget;
+  const speed = row?.velocity;
   return h("article", { class: `incident ${alert.severity} ${alert.state} ${isFirst ? "first" : ""}`, "data-key": alert.subject, "data-alert": alert.id, "data-row": true },
     h("header", {}, badge(alert.severity),
-      h("h2", {}, h("a", { href: alertPath(alert.id) }, alert.name)),
-      h("span", { class: "since" }, "since ", moment(since), ` · ${span((now - Date.parse(since)) / 1000)}`),
+      h("h2", {}, h("a", { href: alertPath(alert.id) }, isHere ? kind(alert.trigger) : name(alert.name))),
+      h("span", { class: "since" }, "since ", moment(since), ` · ${lasts}`),
       alert.acknowledged_by && h("span", { class: "taken" }, `taken by ${alert.acknowledged_by}`),
+      alert.silenced_by && h("span", { class: "taken" }, "silenced"),
       actions(alert)),
     row && h("dl", { class: "figures" },
-      figure("Speed", rate(row.velocity.value), row.velocity.state === "learning" ? "still learning" : `${times(row.velocity.value, row.velocity.usual)} its usual ${rate(row.velocity.usual)}`, row.velocity.state),
+      figure("Speed", rate(speed.value), speed.state === "learning" ? "still learning its usual" : `${times(speed.value, speed.usual) || "0×"} its usual ${rate(speed.usual)}`, speed.state),
       row.rail_name && figure("Rail", row.rail_name, `${percent(row.rail.value)} of the last hour, usually ${percent(row.rail.usual)}`, row.rail.state),
-      figure("Spent since", usd(spent), `in ${span((now - Date.parse(since)) / 1000)}`),
-      budget && figure("Budget", budget.percent_used >= 100 ? "used up" : budget.days_until_empty < budget.days_left ? `empty in ${days(budget.days_until_empty)}` : "will last", `${percent(budget.percent_used / 100)} used, ${days(budget.days_left)} left`, budget.state),
-      figure("Score", score(row.score), "0 to 1", row.score > 0.7 ? "firing" : "")),
+      figure("Spent since then", usd(alert.spent_since_onset), `in ${lasts}`),
+      budget && figure("Budget", budget.percent_used >= 100 ? "used up" : budget.days_until_empty < budget.days_left ? `empty in ${days(budget.days_until_empty)}` : "will last", `${percent(budget.percent_used / 100)} used, ${days(budget.days_left)} to go`, budget.state),
+      figure("Score", score(row.score), "of 1", row.score > 0.7 ? "firing" : "")),
     h("p", { class: "summary" }, alert.summary),
-    alerts.length > 1 && h("p", { class: "also" }, "Also: ", alerts.slice(1).map((one, i) => [i > 0 && ", ", h("a", { href: alertPath(one.id) }, kind(one.trigger))])));
+    alerts.length > 1 && h("ul", { class: "also" }, alerts.slice(1).map((one) => h("li", { "data-key": one.id }, badge(one.severity), h("a", { href: alertPath(one.id) }, kind(one.trigger)), h("span", {}, one.summary)))));
 }
 
 const LANES = {
@@ -72,11 +79,11 @@ function lane({ signal, learning, usual, raised, firing, top }) {
   }
   return h("section", { class: `card lane ${firing ? "firing" : raised ? "raised" : ""}`, "data-key": signal },
     h("h3", { title: about }, kind(signal)),
-    h("p", { class: "big" }, firing ? count(firing) : "calm", h("small", {}, firing ? `of ${count(whole)} ${firing === 1 ? "fires" : "fire"}` : raised ? `${count(raised)} raised` : `${count(whole)} agents`)),
+    h("p", { class: "big" }, count(firing || raised) === "0" ? "calm" : count(firing || raised), h("small", {}, firing ? `of ${count(whole)} ${firing === 1 ? "fires" : "fire"}` : raised ? `of ${count(whole)} raised` : `all ${count(whole)} agents`)),
     bar,
     h("ol", {}, top.slice(0, 3).map((one) => {
       const [value, note] = describe(one);
-      return h("li", { "data-key": one.agent, class: one.state }, h("a", { href: agentPath(one.agent) }, one.agent), h("span", {}, value), h("small", {}, note));
+      return h("li", { "data-key": one.agent, class: one.state }, h("a", { href: agentPath(one.agent) }, name(one.agent)), h("span", {}, value), h("small", {}, note));
     })));
 }
 
@@ -85,7 +92,7 @@ function rail(one, whole) {
     : one.usd_per_hour > one.usual[1] * 1.5 && one.usd_per_hour > 0.01 ? `above its usual ${usd(one.usual[0])} – ${usd(one.usual[1])}`
     : `usually ${usd(one.usual[0])} – ${usd(one.usual[1])}`;
   return h("li", { "data-key": one.rail },
-    h("div", { class: "name" }, h("strong", {}, one.rail), h("small", {}, inBand)),
+    h("div", { class: "which" }, h("strong", {}, one.rail), h("small", {}, inBand)),
     band(one.quarters, one.usual, { label: `${one.rail}, last six hours: now ${rate(one.usd_per_hour)}` }),
     h("div", { class: "now" }, h("strong", {}, rate(one.usd_per_hour)), h("small", {}, `${percent(whole > 0 ? one.usd_per_hour / whole : 0)} of all · ${usd(one.usd_day)} today`)));
 }
@@ -93,16 +100,17 @@ function rail(one, whole) {
 /** A table of agents, as on the fleet's page and in the list. */
 export function table(agents) {
   return h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Agents" }, h("table", { class: "agents" },
-    h("thead", {}, h("tr", {}, ["Agent", "Six hours", "Speed", "Usual", "Rail", "Budget", "Score", "Spent", "Last"].map((name, i) => h("th", { scope: "col", class: i > 1 && i !== 4 && i !== 5 ? "n" : "" }, name)))),
+    h("thead", {}, h("tr", {}, ["Agent", "Six hours", "Speed", "Rail", "Budget", "Score", "Spent", "Last paid"].map((title, i) => h("th", { scope: "col", class: [2, 5, 6, 7].includes(i) ? "n" : "" }, title)))),
     h("tbody", {}, agents.map((row) => {
-      const hot = row.velocity.state === "firing" || row.velocity.state === "raised";
+      const { velocity, rail, budget } = row;
+      const isHot = velocity.state === "firing" || velocity.state === "raised";
+      const usual = velocity.state === "learning" ? "learning" : `${times(velocity.value, velocity.usual) || "0×"} of ${rate(velocity.usual)}`;
       return h("tr", { "data-key": row.agent, "data-row": true, class: row.verdict },
-        h("th", { scope: "row" }, h("a", { href: agentPath(row.agent) }, row.agent), h("small", {}, row.team ?? "", row.severity && badge(row.severity))),
-        h("td", {}, spark(row.spark, { tone: hot ? "hot" : "", label: `Six hours of ${row.agent}` })),
-        h("td", { class: `n ${row.velocity.state}` }, rate(row.velocity.value), h("small", {}, row.velocity.state === "learning" ? "learning" : times(row.velocity.value, row.velocity.usual))),
-        h("td", { class: "n dim" }, row.velocity.state === "learning" ? "–" : rate(row.velocity.usual)),
-        h("td", { class: row.rail.state }, row.rail_name ?? "–", h("small", {}, row.rail_name ? `${percent(row.rail.value)}, usually ${percent(row.rail.usual)}` : "")),
-        h("td", { class: row.budget?.state ?? "" }, row.budget ? meter(row.budget) : "–"),
+        h("th", { scope: "row" }, h("a", { href: agentPath(row.agent) }, name(row.agent)), h("small", {}, row.severity && badge(row.severity), row.team ?? "")),
+        h("td", {}, spark(row.spark, { tone: isHot ? "hot" : "", label: `Six hours of ${row.agent}` })),
+        h("td", { class: `n ${velocity.state}` }, rate(velocity.value), h("small", {}, usual)),
+        h("td", { class: rail.state }, row.rail_name ?? "–", h("small", {}, row.rail_name ? `${percent(rail.value)}, usually ${percent(rail.usual)}` : "")),
+        h("td", { class: budget?.state ?? "" }, budget ? meter(budget) : h("span", { class: "dim" }, "–")),
         h("td", { class: "n" }, h("span", { class: `score s${Math.min(9, Math.floor(row.score * 10))}` }, score(row.score))),
         h("td", { class: "n dim" }, usd(row.spent_usd), h("small", {}, `${count(row.purchases)} payments`)),
         h("td", { class: "n dim" }, moment(row.last_at, ago(row.last_at, Date.parse(state.fleet?.now ?? Date.now())))));
@@ -154,10 +162,10 @@ export function page() {
         h("header", { class: "headline" },
           h("h1", {}, untaken ? `${count(untaken)} ${untaken === 1 ? "incident needs" : "incidents need"} you` : "All calm"),
           h("p", {}, h("strong", {}, rate(fleet.usd_per_hour)), " now · ", usd(fleet.usd_day), " in 24 hours · ", `${count(fleet.active)} of ${count(fleet.agents)} agents active`)),
-        open.length > 0 && h("section", { class: "incidents", "aria-label": "Incidents" }, open.slice(0, 5).map((alerts, i) => incident(alerts, i === 0)),
+        open.length > 0 && h("section", { class: "incidents", "aria-label": "Incidents" }, open.slice(0, 5).map((alerts, i) => incident(alerts, rowOf(alerts[0]), { isFirst: i === 0 })),
           open.length > 5 && h("p", {}, h("a", { href: "/alerts" }, `${count(open.length - 5)} more incidents`))),
         h("section", { class: "lanes", "aria-label": "The four signals" }, fleet.lanes.map(lane)),
-        taken.length > 0 && h("section", { class: "card" }, h("h2", {}, "Taken or silenced"), h("ul", { class: "taken-list" }, taken.slice(0, 8).map(([alert]) => h("li", { "data-key": alert.id, "data-row": true, "data-alert": alert.id }, badge(alert.severity), h("a", { href: alertPath(alert.id) }, alert.name), h("span", {}, kind(alert.trigger)), h("small", {}, alert.acknowledged_by ? `by ${alert.acknowledged_by}` : "silenced"))))),
+        taken.length > 0 && h("section", { class: "card" }, h("h2", {}, "Taken or silenced"), h("ul", { class: "taken-list" }, taken.slice(0, 8).map(([alert]) => h("li", { "data-key": alert.id, "data-row": true, "data-alert": alert.id }, badge(alert.severity), h("a", { href: alertPath(alert.id) }, name(alert.name)), h("span", {}, kind(alert.trigger)), h("small", {}, alert.acknowledged_by ? `by ${alert.acknowledged_by}` : "silenced"))))),
         h("section", { class: "card" }, h("h2", {}, "Rails ", h("small", {}, "last six hours in the usual band of each")), h("ul", { class: "rails" }, fleet.rails.slice(0, 8).map((one) => rail(one, fleet.usd_per_hour)))),
         h("section", { class: "card" }, h("h2", {}, "Agents that need a look ", h("a", { class: "more", href: "/agents" }, `all ${count(fleet.agents)}`)), table(state.agents.slice(0, 12))),
       ];

@@ -41,12 +41,17 @@ export const days = (value) => (value >= 1000 ? "years" : span(value * 86400));
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const date = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 
 export const time = (at) => clock.format(new Date(at));
 export const hourOf = (at) => hour.format(new Date(at));
+export const dateOf = (at) => date.format(new Date(at));
 export const dayOf = (at) => day.format(new Date(at));
 export const exactly = (at) => exact.format(new Date(at));
+
+/** How long from now, such as `58 min`. */
+export const left = (at, now = Date.now()) => span(Math.max(0, (new Date(at).getTime() - now) / 1000));
 
 export function ago(at, now = Date.now()) {
   const seconds = (now - new Date(at).getTime()) / 1000;

@@ -30,10 +30,10 @@ export const actor = () => state.me.name ?? localStorage.getItem("railwatch.acto
 export const setActor = (name) => localStorage.setItem("railwatch.actor", name);
 
 /** Does something in the actor's name. */
-export function act(path, body = {}) {
+export function act(path, body = {}, by = actor()) {
   return ask(path, {
     method: "POST",
-    headers: { "Content-Type": "application/json", "X-Railwatch-By": actor() },
+    headers: { "Content-Type": "application/json", "X-Railwatch-By": by },
     body: JSON.stringify(body),
   });
 }

@@ -13,7 +13,8 @@ use crate::cli::client::Client;
 use crate::cli::query::{ALERT_COLUMNS, alert_row, encode, reader, time};
 use crate::cli::{EXIT_FAILURE, Failure, Out, tune};
 use crate::config::Loaded;
-use crate::host::{counts_json, mutes_now, send_test};
+use crate::documents::PrecisionRow;
+use crate::host::{mutes_now, send_test};
 
 /// How often the outcome of a test message is asked for, and how many times.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -210,7 +211,7 @@ pub(crate) fn review(config: &Path, verb: ReviewVerb, out: &mut Out) -> Result<(
             let now = railwatch_plugin::clock::Clock::now(&railwatch_plugin::clock::SystemClock);
             let counts = reader(config)?.label_counts(now.before(last.0))?;
             for counts in &counts {
-                out.document(&counts_json(counts))?;
+                out.document(&PrecisionRow::new(counts))?;
             }
             let rows: Vec<Vec<String>> = counts
                 .iter()

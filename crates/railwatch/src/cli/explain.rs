@@ -1,20 +1,21 @@
 //! `explain`: everything that is known about one alert, from the store alone: why it fired, what it cost, who was told,
-//! what people said.
+//! what people said. The dashboard shows the same.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use railwatch_model::{Alert, Payment, Record, Signal, SmolStr, Usd};
-use railwatch_store::{AlertChange, Generation, Labelling, OutboxEntry, Reader};
+use railwatch_model::{Alert, Record, Signal, SmolStr, Timestamp, Usd};
+use railwatch_store::{AlertChange, Reader, StoreError};
+use railwatch_web::PaymentBrief;
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::cli::desk::delivered;
 use crate::cli::query::{find_alert, reader, time};
 use crate::cli::{Failure, Out};
-use crate::host::label_json;
+use crate::documents::{LabelRow, OutboxRow};
 
 /// Batches of the journal that are searched for the payments of an alert.
 const BATCHES_MAX: usize = 20_000;
@@ -25,55 +26,235 @@ const CHANGES_MAX: u32 = 50;
 /// Outbox entries that are searched for the alert's notices.
 const ENTRIES_MAX: u32 = 5_000;
 
-/// What the journal says about the money of an alert.
-#[derive(Debug, Default)]
-struct Money {
-    /// Spent since the onset, by rail: payments and dollars.
-    rails: BTreeMap<SmolStr, (u64, Usd)>,
-    /// The payments that the alert names.
-    payments: Vec<Payment>,
-    /// True if not everything was searched.
-    is_partial: bool,
+/// What was spent over one rail since the onset.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+struct RailSpend {
+    /// The rail.
+    rail: SmolStr,
+    /// Payments.
+    payments: u64,
+    /// Dollars.
+    usd: Usd,
 }
 
-#[derive(Debug, Serialize)]
-struct Rail<'a> {
-    rail: &'a str,
-    payments: u64,
-    usd: Usd,
+/// A step of the alert's life.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Step {
+    /// When.
+    at: Timestamp,
+    /// The state since then.
+    state: SmolStr,
+    /// The severity since then.
+    severity: SmolStr,
+    /// The anomaly score at that time.
+    score: f64,
+    /// What was said at that time.
+    summary: String,
+}
+
+/// The configuration that was in force when it opened.
+#[derive(Debug, Serialize, JsonSchema)]
+struct InForce {
+    /// Its generation.
+    number: u64,
+    /// The hash of its content.
+    digest: SmolStr,
+    /// Since when.
+    at: Timestamp,
+}
+
+/// Everything that is known about one alert.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Explanation {
+    /// The alert with its evidence.
+    alert: Alert,
+    /// What happened to it, oldest first.
+    history: Vec<Step>,
+    /// What a person said it was.
+    label: Option<LabelRow>,
+    /// The configuration that was in force.
+    generation: Option<InForce>,
+    /// Spent since the onset, by rail.
+    rails: Vec<RailSpend>,
+    /// The payments that the alert names.
+    payments: Vec<PaymentBrief>,
+    /// True if not all of the journal was searched.
+    is_partial: bool,
+    /// Who was told, oldest first.
+    notices: Vec<OutboxRow>,
+    /// How each of the notices is, in words.
+    #[serde(skip)]
+    delivered: Vec<String>,
+}
+
+/// The same, and as a page for people.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Explained {
+    #[serde(flatten)]
+    explanation: Explanation,
+    /// The page that `railwatch explain` prints.
+    text: String,
 }
 
 /// `explain`.
 pub(crate) fn explain(config: &Path, alert: &str, out: &mut Out) -> Result<(), Failure> {
     let reader = reader(config)?;
     let alert = find_alert(&reader, alert)?;
-    let history = reader.alert_history(&alert.id, CHANGES_MAX)?;
-    let label = reader.label(&alert.id)?;
-    let generation = reader.generation(alert.generation)?;
-    let mut notices = reader.outbox(None, ENTRIES_MAX)?;
-    notices.retain(|entry| entry.incident == alert.incident);
-    notices.reverse();
-    let money = money(&reader, &alert)?;
-    out.document(&document(&alert, &history, label.as_ref(), generation.as_ref(), &notices, &money))?;
+    let explanation = Explanation::read(&reader, alert)?;
+    out.document(&explanation)?;
+    let alert = &explanation.alert;
     let title = format!("{} {} ({})", alert.severity.as_str().to_uppercase(), alert.subject, alert.trigger);
     out.line(out.bold(&title))?;
-    let mut page = String::new();
-    write_what(&mut page, &alert, generation.as_ref());
-    write_money(&mut page, &alert, &money);
-    write_people(&mut page, &alert, label.as_ref(), &notices);
-    row(&mut page, "history", "");
-    for change in &history {
-        let AlertChange { at, state, severity, score, .. } = change;
-        row(&mut page, "", &format!("{}  {state}, {severity}, score {score:.2}", time(*at)));
+    out.line(explanation.page().trim_end())
+}
+
+impl Explanation {
+    /// Reads what the store knows about an alert.
+    pub(crate) fn read(reader: &Reader, alert: Alert) -> Result<Self, StoreError> {
+        let history = reader.alert_history(&alert.id, CHANGES_MAX)?;
+        let step = |AlertChange { at, state, severity, score, summary, .. }| Step {
+            at,
+            state,
+            severity,
+            score,
+            summary,
+        };
+        let generation = reader.generation(alert.generation)?;
+        let mut entries = reader.outbox(None, ENTRIES_MAX)?;
+        entries.retain(|entry| entry.incident == alert.incident);
+        entries.reverse();
+        let mut explanation = Self {
+            history: history.into_iter().map(step).collect(),
+            label: reader.label(&alert.id)?.as_ref().map(LabelRow::new),
+            generation: generation.map(|made| InForce {
+                number: made.number,
+                digest: made.digest,
+                at: made.at,
+            }),
+            rails: Vec::new(),
+            payments: Vec::new(),
+            is_partial: false,
+            notices: entries.iter().map(OutboxRow::new).collect(),
+            delivered: entries.iter().map(delivered).collect(),
+            alert,
+        };
+        explanation.read_money(reader)?;
+        Ok(explanation)
     }
-    out.line(page.trim_end())
+
+    /// With its page.
+    pub(crate) fn told(self) -> Explained {
+        Explained { text: self.page(), explanation: self }
+    }
+
+    /// Reads the journal from the onset to the alert's last change.
+    fn read_money(&mut self, reader: &Reader) -> Result<(), StoreError> {
+        let alert = &self.alert;
+        let Some(agent) = alert.subject.agent() else { return Ok(()) };
+        let mut rails: BTreeMap<SmolStr, (u64, Usd)> = BTreeMap::new();
+        let until = alert.updated_at.after(LATE_MAX);
+        for (n, batch) in reader.batches_between(alert.onset_at, until)?.enumerate() {
+            if n >= BATCHES_MAX {
+                self.is_partial = true;
+                break;
+            }
+            for record in batch?.records {
+                let Record::Payments { payments, .. } = record else { continue };
+                for admitted in payments {
+                    let payment = &admitted.payment;
+                    let is_first = admitted.disposition == railwatch_model::Disposition::First;
+                    if payment.agent.as_ref() != Some(agent) || !is_first {
+                        continue;
+                    }
+                    if payment.occurred_at >= alert.onset_at && payment.occurred_at <= alert.updated_at {
+                        let (payments, usd) = rails.entry(payment.rail.clone()).or_default();
+                        *payments += 1;
+                        *usd = usd.plus(payment.valuation.as_ref().map_or(Usd::ZERO, |value| value.usd));
+                    }
+                    if alert.payments.iter().any(|name| is_named(&payment.rail, &payment.id, name)) {
+                        self.payments.push(PaymentBrief::new(&admitted));
+                    }
+                }
+            }
+        }
+        let spend = |(rail, (payments, usd))| RailSpend { rail, payments, usd };
+        self.rails = rails.into_iter().map(spend).collect();
+        Ok(())
+    }
+
+    fn page(&self) -> String {
+        let mut page = String::new();
+        write_what(&mut page, &self.alert, self.generation.as_ref());
+        self.write_money(&mut page);
+        self.write_people(&mut page);
+        row(&mut page, "history", "");
+        for Step { at, state, severity, score, .. } in &self.history {
+            row(&mut page, "", &format!("{}  {state}, {severity}, score {score:.2}", time(*at)));
+        }
+        page
+    }
+
+    fn write_money(&self, page: &mut String) {
+        let alert = &self.alert;
+        let excess = alert.signal.as_ref().map(|signal| signal.excess).filter(|excess| *excess > Usd::ZERO);
+        let excess = excess.map_or_else(String::new, |excess| format!(", {excess} beyond the usual"));
+        row(page, "at stake", &format!("{} spent since the onset{excess}", alert.spent_since_onset));
+        for RailSpend { rail, payments, usd } in &self.rails {
+            row(page, "", &format!("{usd} in {payments} payments over {rail}"));
+        }
+        if self.is_partial {
+            row(page, "", "(the journal goes on; this is its beginning)");
+        }
+        if !alert.payments.is_empty() {
+            row(page, "payments", "");
+        }
+        for name in &alert.payments {
+            let known = self.payments.iter().find(|payment| is_named(&payment.rail, &payment.id, name));
+            let told = known.map_or_else(String::new, |payment| {
+                let usd = payment.usd.map_or_else(|| "?".to_owned(), |usd| usd.to_string());
+                let payee = payment.payee.as_deref().unwrap_or("an unknown payee");
+                format!("  {usd} to {payee} at {}", time(payment.at))
+            });
+            row(page, "", &format!("{name}{told}"));
+        }
+    }
+
+    fn write_people(&self, page: &mut String) {
+        let alert = &self.alert;
+        if let Some(by) = &alert.silenced_by {
+            row(page, "hidden by", by);
+        }
+        if let Some(by) = &alert.acknowledged_by {
+            let note = alert.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
+            row(page, "taken by", &format!("{by}{note}"));
+        }
+        match &self.label {
+            Some(label) => {
+                let note = label.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
+                let verdict = label.verdict.as_str().replace('_', " ");
+                row(page, "label", &format!("{verdict}, by {}{note}", label.by));
+            }
+            None => row(page, "label", &format!("none; `railwatch review label {} …`", alert.id)),
+        }
+        row(page, "told", if self.notices.is_empty() { "nobody" } else { "" });
+        for (entry, delivered) in self.notices.iter().zip(&self.delivered) {
+            let error = entry.last_error.as_ref().map_or_else(String::new, |error| format!(" ({error})"));
+            let (at, occasion, sink) = (time(entry.queued_at), &entry.occasion, &entry.sink);
+            row(page, "", &format!("{at}  {occasion} to {sink}: {delivered}{error}"));
+        }
+    }
+}
+
+/// True if an alert's `rail/id` names this payment.
+fn is_named(rail: &str, id: &str, name: &str) -> bool {
+    name.strip_prefix(rail).and_then(|rest| rest.strip_prefix('/')) == Some(id)
 }
 
 fn row(page: &mut String, name: &str, value: &str) {
     writeln!(page, "  {name:<10}{value}").expect("writing to a String cannot fail");
 }
 
-fn write_what(page: &mut String, alert: &Alert, generation: Option<&Generation>) {
+fn write_what(page: &mut String, alert: &Alert, generation: Option<&InForce>) {
     row(page, "what", &alert.summary);
     row(page, "alert", &format!("{} of incident {}", alert.id, alert.incident));
     let since = format!("since {}, opened {}", time(alert.onset_at), time(alert.opened_at));
@@ -120,125 +301,4 @@ fn write_signal(page: &mut String, signal: &Signal) {
     for (name, value) in &signal.facts {
         row(page, "", &format!("{}: {value:.4}", name.replace('_', " ")));
     }
-}
-
-fn write_money(page: &mut String, alert: &Alert, money: &Money) {
-    let excess = alert.signal.as_ref().map(|signal| signal.excess).filter(|excess| *excess > Usd::ZERO);
-    let excess = excess.map_or_else(String::new, |excess| format!(", {excess} beyond the usual"));
-    row(page, "at stake", &format!("{} spent since the onset{excess}", alert.spent_since_onset));
-    for (rail, (payments, usd)) in &money.rails {
-        row(page, "", &format!("{usd} in {payments} payments over {rail}"));
-    }
-    if money.is_partial {
-        row(page, "", "(the journal goes on; this is its beginning)");
-    }
-    if !alert.payments.is_empty() {
-        row(page, "payments", "");
-    }
-    for name in &alert.payments {
-        let known = money.payments.iter().find(|payment| is_named(payment, name));
-        let told = known.map_or_else(String::new, |payment| {
-            let usd =
-                payment.valuation.as_ref().map_or_else(|| "?".to_owned(), |value| value.usd.to_string());
-            let payee = payment.payee.as_deref().unwrap_or("an unknown payee");
-            format!("  {usd} to {payee} at {}", time(payment.occurred_at))
-        });
-        row(page, "", &format!("{name}{told}"));
-    }
-}
-
-fn write_people(page: &mut String, alert: &Alert, label: Option<&Labelling>, notices: &[OutboxEntry]) {
-    if let Some(by) = &alert.silenced_by {
-        row(page, "hidden by", by);
-    }
-    if let Some(by) = &alert.acknowledged_by {
-        let note = alert.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
-        row(page, "taken by", &format!("{by}{note}"));
-    }
-    match label {
-        Some(label) => {
-            let note = label.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
-            let verdict = label.verdict.as_str().replace('_', " ");
-            row(page, "label", &format!("{verdict}, by {}{note}", label.by));
-        }
-        None => row(page, "label", &format!("none; `railwatch review label {} …`", alert.id)),
-    }
-    row(page, "told", if notices.is_empty() { "nobody" } else { "" });
-    for entry in notices {
-        let error = entry.last_error.as_ref().map_or_else(String::new, |error| format!(" ({error})"));
-        let what = format!(
-            "{}  {} to {}: {}{error}",
-            time(entry.queued_at),
-            entry.occasion,
-            entry.sink,
-            delivered(entry)
-        );
-        row(page, "", &what);
-    }
-}
-
-fn document(
-    alert: &Alert,
-    history: &[AlertChange],
-    label: Option<&Labelling>,
-    generation: Option<&Generation>,
-    notices: &[OutboxEntry],
-    money: &Money,
-) -> serde_json::Value {
-    let rails: Vec<Rail<'_>> = money
-        .rails
-        .iter()
-        .map(|(rail, (payments, usd))| Rail { rail, payments: *payments, usd: *usd })
-        .collect();
-    json!({
-        "alert": alert,
-        "history": history.iter().map(|change| json!({
-            "at": change.at, "state": change.state, "severity": change.severity, "score": change.score,
-            "summary": change.summary,
-        })).collect::<Vec<_>>(),
-        "label": label.map(label_json),
-        "generation": generation.map(|generation| json!({
-            "number": generation.number, "digest": generation.digest, "at": generation.at,
-        })),
-        "rails": rails,
-        "payments": money.payments,
-        "is_partial": money.is_partial,
-        "notices": notices.iter().map(crate::cli::outbox_json).collect::<Vec<_>>(),
-    })
-}
-
-/// Reads the journal from the onset to the alert's last change.
-fn money(reader: &Reader, alert: &Alert) -> Result<Money, Failure> {
-    let mut money = Money::default();
-    let Some(agent) = alert.subject.agent() else { return Ok(money) };
-    let until = alert.updated_at.after(LATE_MAX);
-    for (n, batch) in reader.batches_between(alert.onset_at, until)?.enumerate() {
-        if n >= BATCHES_MAX {
-            money.is_partial = true;
-            break;
-        }
-        for record in batch?.records {
-            let Record::Payments { payments, .. } = record else { continue };
-            for admitted in payments {
-                let payment = admitted.payment;
-                let is_first = admitted.disposition == railwatch_model::Disposition::First;
-                if payment.agent.as_ref() != Some(agent) || !is_first {
-                    continue;
-                }
-                if payment.occurred_at >= alert.onset_at && payment.occurred_at <= alert.updated_at {
-                    let (payments, usd) = money.rails.entry(payment.rail.clone()).or_default();
-                    *payments += 1;
-                    *usd = usd.plus(payment.valuation.as_ref().map_or(Usd::ZERO, |value| value.usd));
-                }
-                if alert.payments.iter().any(|name| is_named(&payment, name)) {
-                    money.payments.push(payment);
-                }
-            }
-        }
-    }
-    Ok(money)
-}
-
-fn is_named(payment: &Payment, name: &str) -> bool {
-    name.strip_prefix(payment.rail.as_str()).and_then(|rest| rest.strip_prefix('/')) == Some(&payment.id)
 }

@@ -1,18 +1,15 @@
 //! `reload`, `rollback`, `diff`, `config history`, `shadow report`: what is in force, what was, and what would be.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use clap::Args;
-use railwatch_model::Timestamp;
-use railwatch_store::{AuditEntry, Generation};
-use serde_json::{Value, json};
-use similar::TextDiff;
+use serde_json::json;
 
 use crate::cli::client::Client;
 use crate::cli::query::{reader, time};
 use crate::cli::{EXIT_FAILURE, Failure, Out, run};
-use crate::host::{Content, SHADOW, content};
+use crate::documents::{Attempt, EdgesChanged, ShadowRow, by_rule, changes};
+use crate::host::{Content, FIRINGS_MAX, SHADOW, content};
 
 /// Generations that are looked through for the one to go back to.
 const GENERATIONS_MAX: u32 = 1_000;
@@ -79,22 +76,12 @@ pub(crate) fn diff(config: &Path, from: Option<u64>, to: Option<u64>, out: &mut 
         Some(to) => (content(&store, to)?, format!("generation {to}")),
         None => (Content::of(&run::load(config, true)?), "files".to_owned()),
     };
-    let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = (old.texts().collect(), new.texts().collect());
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let mut n_changed = 0;
-    for file in names {
-        let (before, after) = (old.get(file).copied(), new.get(file).copied());
-        if before == after {
-            continue;
-        }
-        n_changed += 1;
-        out.document(&json!({ "file": file, "before": before, "after": after }))?;
-        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
-        let header = (format!("generation {from}: {file}"), format!("{name}: {file}"));
-        let diff = TextDiff::from_lines(before, after);
-        out.line(diff.unified_diff().context_radius(3).header(&header.0, &header.1).to_string().trim_end())?;
+    let changes = changes(old.texts(), new.texts());
+    for change in &changes {
+        out.document(change)?;
+        out.line(change.unified(&format!("generation {from}"), &name).trim_end())?;
     }
-    if n_changed == 0 {
+    if changes.is_empty() {
         out.line(format!("{name} and generation {from} are the same"))?;
     }
     Ok(())
@@ -103,74 +90,45 @@ pub(crate) fn diff(config: &Path, from: Option<u64>, to: Option<u64>, out: &mut 
 /// `config history`: every generation, and every attempt that failed, newest first.
 pub(crate) fn history(config: &Path, limit: u32, out: &mut Out) -> Result<(), Failure> {
     let store = reader(config)?;
-    let mut lines: Vec<(Timestamp, Value)> = Vec::new();
-    for generation in store.generations(limit)? {
-        let Generation { number, at, digest, outcome, .. } = generation;
-        lines.push((
-            at,
-            json!({ "generation": number, "at": at, "digest": digest, "by": outcome["by"], "edges": outcome["edges"] }),
-        ));
-    }
-    for AuditEntry { at, by, detail, .. } in store.audit_of(Some("reload.failed"), limit)? {
-        lines.push((at, json!({ "generation": null, "at": at, "by": by, "error": detail["error"] })));
-    }
-    lines.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-    lines.truncate(limit as usize);
+    let failed = store.audit_of(Some("reload.failed"), limit)?;
     let mut rows = Vec::new();
-    for (at, line) in &lines {
-        out.document(line)?;
-        let text = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
+    for attempt in Attempt::merge(store.generations(limit)?, failed, limit) {
+        out.document(&attempt)?;
         rows.push(vec![
-            line["generation"].as_u64().map_or_else(|| "failed".to_owned(), |number| number.to_string()),
-            time(*at),
-            text("by"),
-            text("digest").chars().take(12).collect(),
-            outcome(line),
+            attempt.generation.map_or_else(|| "failed".to_owned(), |number| number.to_string()),
+            time(attempt.at),
+            attempt.by.to_string(),
+            attempt.digest.as_deref().unwrap_or("-").chars().take(12).collect(),
+            outcome(&attempt),
         ]);
     }
     out.table(&["generation", "at", "by", "digest", "outcome"], &rows)
 }
 
 /// What an attempt changed at the edges, or its first error.
-fn outcome(line: &Value) -> String {
-    if let Some(error) = line["error"].as_str() {
+fn outcome(attempt: &Attempt) -> String {
+    if let Some(error) = &attempt.error {
         return error.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
     }
-    let edges = line["edges"].as_object().into_iter().flatten();
-    let changed = edges.filter_map(|(what, names)| {
-        let names: Vec<&str> = names.as_array()?.iter().filter_map(Value::as_str).collect();
-        (!names.is_empty()).then(|| format!("{} {}", what.replace('_', " "), names.join(", ")))
-    });
-    changed.collect::<Vec<_>>().join("; ")
+    let changed = attempt.edges.iter().flat_map(EdgesChanged::named);
+    changed.map(|(what, names)| format!("{what} {}", names.join(", "))).collect::<Vec<_>>().join("; ")
 }
-
-/// Firings that one report looks at.
-const FIRINGS_MAX: u32 = 10_000;
 
 /// `shadow report`: what the rules and scores in shadow would have told.
 pub(crate) fn shadow(config: &Path, rule: Option<&str>, out: &mut Out) -> Result<(), Failure> {
-    let mut by_rule: BTreeMap<String, Vec<AuditEntry>> = BTreeMap::new();
-    for firing in reader(config)?.audit_of(Some(SHADOW), FIRINGS_MAX)? {
-        let name = firing.by.trim_start_matches("rule:").to_owned();
-        if rule.is_none_or(|rule| rule == name) {
-            by_rule.entry(name).or_default().push(firing);
-        }
-    }
+    let mut by_rule = by_rule(reader(config)?.audit_of(Some(SHADOW), FIRINGS_MAX)?);
+    by_rule.retain(|name, _| rule.is_none_or(|rule| rule == name));
     let mut rows = Vec::new();
     for (name, firings) in &by_rule {
-        let subjects: BTreeSet<&String> = firings.iter().map(|firing| &firing.subject).collect();
-        let (Some(last), Some(first)) = (firings.first(), firings.last()) else { continue };
-        out.document(&json!({
-            "rule": name, "firings": firings.len(), "subjects": subjects, "first_at": first.at, "last_at": last.at,
-            "last_subject": last.subject, "last_why": last.detail,
-        }))?;
+        let Some(row) = ShadowRow::new(name, firings) else { continue };
+        out.document(&row)?;
         rows.push(vec![
             name.clone(),
-            firings.len().to_string(),
-            subjects.len().to_string(),
-            time(first.at),
-            time(last.at),
-            last.detail.as_str().unwrap_or_default().to_owned(),
+            row.firings.to_string(),
+            row.subjects.len().to_string(),
+            time(row.first_at),
+            time(row.last_at),
+            row.last_why,
         ]);
     }
     out.table(&["in shadow", "would have fired", "subjects", "first", "last", "the last time"], &rows)?;

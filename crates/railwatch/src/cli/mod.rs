@@ -11,7 +11,7 @@ mod demo;
 mod desk;
 mod digest;
 mod doctor;
-mod explain;
+pub(crate) mod explain;
 mod freeze;
 mod generations;
 mod output;
@@ -30,7 +30,6 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub use self::output::Out;
-pub(crate) use self::query::{outbox_json, reject_json};
 
 /// Something went wrong.
 pub const EXIT_FAILURE: i32 = 1;

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 use railwatch_model::{Alert, AlertId, Timestamp};
-use railwatch_store::{AlertFilter, OutboxEntry, OutboxState, Reader, Reject, Store};
+use railwatch_store::{AlertFilter, OutboxEntry, OutboxState, Reader, Store};
 use serde_json::{Value, json};
 
 use crate::cli::adopt::{AdoptArgs, adopt};
 use crate::cli::client::{Client, Place};
 use crate::cli::desk::delivered;
 use crate::cli::{EXIT_FAILURE, Failure, Out};
+use crate::documents::{OutboxRow, RejectRow};
 
 /// Options of `agents`.
 #[derive(Debug, Args)]
@@ -247,7 +248,7 @@ pub(crate) fn sources(config: &Path, out: &mut Out) -> Result<(), Failure> {
 pub(crate) fn rejects(config: &Path, limit: u32, out: &mut Out) -> Result<(), Failure> {
     let reader = reader(config)?;
     for reject in reader.rejects(limit)? {
-        out.document(&reject_json(&reject))?;
+        out.document(&RejectRow::new(&reject))?;
         let raw = String::from_utf8_lossy(&reject.raw).chars().take(200).collect::<String>();
         out.line(format!(
             "{} {} {}: {}\n  {}",
@@ -264,12 +265,6 @@ pub(crate) fn rejects(config: &Path, limit: u32, out: &mut Out) -> Result<(), Fa
     Ok(())
 }
 
-/// A reject for programs; bytes that are not UTF-8 are replaced.
-pub(crate) fn reject_json(reject: &Reject) -> Value {
-    let raw = String::from_utf8_lossy(&reject.raw);
-    json!({ "at": reject.at, "source": reject.source, "code": reject.code, "detail": reject.detail, "raw": raw })
-}
-
 /// `outbox`.
 pub(crate) fn outbox(config: &Path, verb: OutboxVerb, out: &mut Out) -> Result<(), Failure> {
     let (id, verb) = match verb {
@@ -277,7 +272,7 @@ pub(crate) fn outbox(config: &Path, verb: OutboxVerb, out: &mut Out) -> Result<(
             let state = state.and_then(|state| OutboxState::from_name(&state));
             let entries = reader(config)?.outbox(state, limit)?;
             for entry in &entries {
-                out.document(&outbox_json(entry))?;
+                out.document(&OutboxRow::new(entry))?;
             }
             let rows: Vec<Vec<String>> = entries.iter().map(outbox_row).collect();
             return out
@@ -301,16 +296,6 @@ fn outbox_row(entry: &OutboxEntry) -> Vec<String> {
         time(entry.queued_at),
         entry.last_error.clone().unwrap_or_default(),
     ]
-}
-
-/// An outbox entry for programs.
-pub(crate) fn outbox_json(entry: &OutboxEntry) -> Value {
-    json!({
-        "id": entry.id, "state": entry.state.as_str(), "sink": entry.sink, "notice": entry.notice,
-        "incident": entry.incident, "occasion": entry.occasion, "attempts": entry.n_attempts,
-        "doubts": entry.n_doubts,
-        "queued_at": entry.queued_at, "next_at": entry.next_at, "last_error": entry.last_error,
-    })
 }
 
 /// A time to the second.

@@ -20,7 +20,7 @@ pub(crate) fn token(args: &TokenArgs, out: &mut Out) -> Result<(), Failure> {
     let token = railwatch_web::new_token().map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     let sha256 = hex::encode(railwatch_web::hash(&token));
     out.document(&json!({ "name": args.name, "role": args.role, "token": token, "sha256": sha256 }))?;
-    out.line("# Add this to the configuration, and start railwatch again:")?;
+    out.line("# Add this to the configuration; it takes effect when the file is saved:")?;
     out.line("[[http.tokens]]")?;
     out.line(format!("name = {}", json!(args.name)))?;
     out.line(format!("role = \"{}\"", args.role))?;

@@ -3,6 +3,7 @@
 
 use railwatch_model::{Alert, ReviewVerdict, SignalKind, Trigger};
 use railwatch_store::Labelled;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Labels below which a suggestion would be a guess.
@@ -11,7 +12,7 @@ const LABELS_MIN: usize = 5;
 const STEPS_MAX: usize = 12;
 
 /// A suggestion for one trigger.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Tuning {
     /// The trigger.
     pub(crate) trigger: String,
@@ -30,7 +31,7 @@ pub(crate) struct Tuning {
 }
 
 /// What one threshold would have kept.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Step {
     /// The threshold: alerts at or above it stay.
     pub(crate) threshold: f64,

@@ -14,6 +14,7 @@ use railwatch_model::{
 use railwatch_plugin::clock::Clock;
 use railwatch_plugin::config::Span;
 use railwatch_store::{AlertFilter, AuditEntry, Effects, Labelling, OutboxId, Reader, Store, StoreError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::host::core::CoreHandle;
@@ -64,7 +65,7 @@ pub(crate) use self::freeze::FreezeWish;
 type Done<T> = Result<T, Refusal>;
 
 /// A silence as people ask for it: matchers or an alert, how long, and why.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SilenceWish {
     /// What it hides.
@@ -86,7 +87,7 @@ pub(crate) struct SilenceWish {
 }
 
 /// What a silence would hide.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Preview {
     /// The silence.
     pub(crate) silence: Silence,

@@ -15,14 +15,14 @@ use railwatch_script::ScriptStatus;
 use railwatch_web::{Answer, Ask, Endpoints, Named, Problem, Told, get, post};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::documents::{OutboxRow, RejectRow, ReloadReport};
 use crate::host::actions::Actions;
 use crate::host::core::CoreHandle;
-use crate::host::eval::{Question, evaluate};
+use crate::host::eval::{Evaluated, Question, evaluate};
 use crate::host::metrics::Metrics;
-use crate::host::{Reload, Status, desk};
+use crate::host::{Reload, Status, desk, history};
 
 /// Rows that one answer may have.
 const ROWS_MAX: u32 = 1000;
@@ -40,30 +40,37 @@ pub(crate) struct Api {
 /// The endpoints that the API describes, and the routes beside them.
 pub(crate) fn routes(api: Api) -> (Endpoints<()>, Router) {
     let described = desk::endpoints()
-        .add(get::<Value>("/v1/status", "Sources, sinks, scripts and the generation in force."), status)
+        .merge(history::endpoints())
         .add(
-            get::<Vec<Value>>("/v1/rejects", "Parts of messages that were not understood, newest first.")
+            get::<StatusAnswer>("/v1/status", "Sources, sinks, scripts and the generation in force."),
+            status,
+        )
+        .add(
+            get::<Vec<RejectRow>>("/v1/rejects", "Parts of messages that were not understood, newest first.")
                 .query::<Listing>(),
             rejects,
         )
         .add(
-            get::<Vec<Value>>("/v1/outbox", "Notices on their way to sinks, newest first.")
+            get::<Vec<OutboxRow>>("/v1/outbox", "Notices on their way to sinks, newest first.")
                 .query::<Listing>(),
             outbox,
         )
         .add(
-            post::<Nothing, Value>(
+            post::<Nothing, OutboxDone>(
                 "/v1/outbox/{id}/{verb}",
                 "Try a notice again (retry) or give it up (drop).",
             ),
             change_outbox,
         )
         .add(
-            post::<ReloadRequest, Value>("/v1/reload", "Put the files, or a recorded generation, in force."),
+            post::<ReloadRequest, ReloadReport>(
+                "/v1/reload",
+                "Put the files, or a recorded generation, in force.",
+            ),
             reload,
         )
         .add(
-            post::<Question, Value>(
+            post::<Question, Evaluated>(
                 "/v1/evaluate",
                 "An expression of the script API on an agent's live state.",
             ),
@@ -126,14 +133,30 @@ async fn metrics(State(api): State<Api>) -> Response {
     ([("content-type", content_type)], api.metrics.render()).into_response()
 }
 
-#[derive(Debug, Serialize)]
+/// How railwatch is.
+#[derive(Debug, Serialize, JsonSchema)]
 struct StatusAnswer {
+    /// The generation of the configuration in force.
     generation: u64,
+    /// The hash of its content.
     digest: SmolStr,
+    /// Agents, teams and others that are in memory.
     subjects: usize,
+    /// The sources, by name.
     sources: BTreeMap<SmolStr, SourceStatus>,
+    /// The sinks that run.
     sinks: Vec<SmolStr>,
+    /// Rules, scores and decoders.
     scripts: Vec<ScriptStatus>,
+}
+
+/// What was done to a notice.
+#[derive(Debug, Serialize, JsonSchema)]
+struct OutboxDone {
+    /// The notice's number in the outbox.
+    id: i64,
+    /// `retry` or `drop`.
+    done: String,
 }
 
 async fn status(State(api): State<Api>) -> JsonAnswer<StatusAnswer> {
@@ -161,25 +184,25 @@ pub(crate) fn actor(headers: &HeaderMap) -> Answer<SmolStr> {
     }
 }
 
-async fn rejects(State(api): State<Api>, Ask(listing): Ask<Listing>) -> JsonAnswer<Vec<Value>> {
+async fn rejects(State(api): State<Api>, Ask(listing): Ask<Listing>) -> JsonAnswer<Vec<RejectRow>> {
     let limit = listing.limit();
     let rejects = api.actions.read(move |store| store.rejects(limit)).await?;
-    Ok(Json(rejects.iter().map(crate::cli::reject_json).collect()))
+    Ok(Json(rejects.iter().map(RejectRow::new).collect()))
 }
 
-async fn outbox(State(api): State<Api>, Ask(listing): Ask<Listing>) -> JsonAnswer<Vec<Value>> {
+async fn outbox(State(api): State<Api>, Ask(listing): Ask<Listing>) -> JsonAnswer<Vec<OutboxRow>> {
     let limit = listing.limit();
     let entries = api.actions.read(move |store| store.outbox(None, limit)).await?;
-    Ok(Json(entries.iter().map(crate::cli::outbox_json).collect()))
+    Ok(Json(entries.iter().map(OutboxRow::new).collect()))
 }
 
 async fn change_outbox(
     State(api): State<Api>,
     Named((id, verb)): Named<(i64, String)>,
     headers: HeaderMap,
-) -> JsonAnswer<Value> {
+) -> JsonAnswer<OutboxDone> {
     api.actions.change_outbox(actor(&headers)?, id, &verb).await?;
-    Ok(Json(json!({ "id": id, "done": verb })))
+    Ok(Json(OutboxDone { id, done: verb }))
 }
 
 /// What is asked of a reload.
@@ -202,13 +225,13 @@ async fn reload(
     State(api): State<Api>,
     headers: HeaderMap,
     Told(request): Told<ReloadRequest>,
-) -> JsonAnswer<Value> {
+) -> JsonAnswer<ReloadReport> {
     let by = actor(&headers)?;
     let (done, result) = tokio::sync::oneshot::channel();
     let wish = Reload { by, to: request.to, done: request.wait.then_some(done) };
     api.reload.send(wish).await.map_err(|_| Problem::stopping())?;
     if !request.wait {
-        return Ok(Json(json!({ "asked": true })));
+        return Ok(Json(ReloadReport::default()));
     }
     match result.await {
         Ok(Ok(report)) => Ok(Json(report)),

@@ -3,14 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use railwatch_model::{Alert, Freeze, Report, ReviewVerdict, Silence, SmolStr, Timestamp};
-use railwatch_store::{LabelCounts, Labelling};
+use railwatch_model::{Alert, Freeze, NoticeId, Report, ReviewVerdict, Silence, SmolStr, Timestamp};
 use railwatch_web::{Ask, Endpoints, Named, Problem, Told, get, post};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
-use crate::cli::tune;
+use crate::cli::explain::{Explained, Explanation};
+use crate::cli::tune::{self, Tuning};
+use crate::documents::{LabelRow, PrecisionRow};
 use crate::host::actions::{FreezeWish, Preview, Refusal, SilenceWish};
 use crate::host::api::{Api, JsonAnswer, Listing, Nothing, actor};
 use crate::host::digest::Digests;
@@ -21,24 +21,34 @@ const LABELS_MAX: u32 = 5_000;
 /// The endpoints.
 pub(crate) fn endpoints() -> Endpoints<Api> {
     Endpoints::default()
-        .add(get::<Vec<Value>>("/v1/silences", "Silences that are in force or will be."), silences)
+        .add(get::<Vec<Silence>>("/v1/silences", "Silences that are in force or will be."), silences)
         .add(
-            post::<Value, Value>(
+            post::<SilenceWish, Silence>(
                 "/v1/silences",
                 "Make a silence: `match` or `alert`, `for` or `until`, and a `reason`.",
             ),
             silence,
         )
-        .add(post::<Value, Value>("/v1/silences/preview", "Say what a silence would hide."), preview)
-        .add(post::<Nothing, Value>("/v1/silences/{silence}/expire", "End a silence now."), unsilence)
+        .add(post::<SilenceWish, Preview>("/v1/silences/preview", "Say what a silence would hide."), preview)
+        .add(post::<Nothing, Silence>("/v1/silences/{silence}/expire", "End a silence now."), unsilence)
         .add(get::<Vec<Alert>>("/v1/reviews", "Alerts that nobody has labelled.").query::<Listing>(), reviews)
         .add(
-            get::<Vec<Value>>("/v1/reviews/precision", "How the alerts of each trigger were labelled.")
-                .query::<Since>(),
+            get::<Vec<PrecisionRow>>(
+                "/v1/reviews/precision",
+                "How the alerts of each trigger were labelled.",
+            )
+            .query::<Since>(),
             precision,
         )
-        .add(get::<Value>("/v1/reviews/tune/{trigger}", "What the labels of a trigger suggest."), tuning)
-        .add(post::<Label, Value>("/v1/alerts/{alert}/label", "Say what an alert was."), label)
+        .add(get::<Tuning>("/v1/reviews/tune/{trigger}", "What the labels of a trigger suggest."), tuning)
+        .add(
+            get::<Explained>(
+                "/v1/alerts/{alert}/explanation",
+                "Why an alert fired, what it cost by rail, who was told, and what people said.",
+            ),
+            explanation,
+        )
+        .add(post::<Label, LabelRow>("/v1/alerts/{alert}/label", "Say what an alert was."), label)
         .add(
             post::<FreezeWish, Freeze>(
                 "/v1/agents/{agent}/freeze",
@@ -57,9 +67,9 @@ pub(crate) fn endpoints() -> Endpoints<Api> {
             get::<Report>("/v1/digests/{digest}", "What a digest would say about the time until now."),
             digest,
         )
-        .add(post::<Nothing, Value>("/v1/digests/{digest}/tell", "Tell a digest now."), tell_digest)
+        .add(post::<Nothing, DigestTold>("/v1/digests/{digest}/tell", "Tell a digest now."), tell_digest)
         .add(get::<Vec<Freeze>>("/v1/freezes", "Freezes: asked for, in force, or over today."), freezes)
-        .add(post::<Nothing, Value>("/v1/sinks/{sink}/test", "Send a test message."), test)
+        .add(post::<Nothing, Tested>("/v1/sinks/{sink}/test", "Send a test message."), test)
 }
 
 impl From<Refusal> for Problem {
@@ -108,6 +118,12 @@ async fn reviews(State(api): State<Api>, Ask(listing): Ask<Listing>) -> JsonAnsw
     Ok(Json(api.actions.read(move |store| store.review_queue(limit)).await?.items))
 }
 
+async fn explanation(State(api): State<Api>, Named(alert): Named<String>) -> JsonAnswer<Explained> {
+    let alert = api.actions.alert(&alert).await?;
+    let explanation = api.actions.read(move |store| Explanation::read(store, alert)).await?;
+    Ok(Json(explanation.told()))
+}
+
 /// From when on.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -116,26 +132,18 @@ struct Since {
     since: Option<Timestamp>,
 }
 
-async fn precision(State(api): State<Api>, Ask(since): Ask<Since>) -> JsonAnswer<Vec<Value>> {
+async fn precision(State(api): State<Api>, Ask(since): Ask<Since>) -> JsonAnswer<Vec<PrecisionRow>> {
     let since = since.since.unwrap_or_default();
     let counts = api.actions.read(move |store| store.label_counts(since)).await?;
-    Ok(Json(counts.iter().map(counts_json).collect()))
+    Ok(Json(counts.iter().map(PrecisionRow::new).collect()))
 }
 
-/// How one trigger's alerts were labelled, for programs.
-pub(crate) fn counts_json(counts: &LabelCounts) -> Value {
-    json!({
-        "trigger": counts.trigger, "true_positives": counts.true_positives,
-        "false_positives": counts.false_positives, "expected": counts.expected, "precision": counts.precision(),
-    })
-}
-
-async fn tuning(State(api): State<Api>, Named(trigger): Named<String>) -> JsonAnswer<Value> {
+async fn tuning(State(api): State<Api>, Named(trigger): Named<String>) -> JsonAnswer<Tuning> {
     let name = trigger.clone();
     let labelled =
         api.actions.read(move |store| store.labelled(Some(&name), Timestamp::EPOCH, LABELS_MAX)).await?;
     let tuning = tune::suggest(&trigger, &labelled.items).map_err(Refusal::Conflict)?;
-    Ok(Json(serde_json::to_value(tuning).unwrap_or_default()))
+    Ok(Json(tuning))
 }
 
 /// What an alert was.
@@ -154,17 +162,23 @@ async fn label(
     Named(alert): Named<String>,
     headers: HeaderMap,
     Told(Label { verdict, note }): Told<Label>,
-) -> JsonAnswer<Value> {
+) -> JsonAnswer<LabelRow> {
     let label = api.actions.label(actor(&headers)?, &alert, verdict, note).await?;
-    Ok(Json(label_json(&label)))
+    Ok(Json(LabelRow::new(&label)))
 }
 
-/// A label for programs.
-pub(crate) fn label_json(label: &Labelling) -> Value {
-    json!({
-        "alert": label.alert, "at": label.at, "by": label.by, "verdict": label.verdict.as_str(),
-        "note": label.note,
-    })
+/// A test message that is on its way.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Tested {
+    /// The notice, to be found in the outbox.
+    notice: NoticeId,
+}
+
+/// A digest that is on its way.
+#[derive(Debug, Serialize, JsonSchema)]
+struct DigestTold {
+    /// The sinks that are told.
+    sinks: Vec<SmolStr>,
 }
 
 async fn freeze(
@@ -200,12 +214,12 @@ async fn tell_digest(
     State(api): State<Api>,
     Named(digest): Named<String>,
     headers: HeaderMap,
-) -> JsonAnswer<Value> {
+) -> JsonAnswer<DigestTold> {
     let sinks = digests(&api)?.tell_now(actor(&headers)?, &digest).await?;
-    Ok(Json(json!({ "sinks": sinks })))
+    Ok(Json(DigestTold { sinks }))
 }
 
-async fn test(State(api): State<Api>, Named(sink): Named<String>, headers: HeaderMap) -> JsonAnswer<Value> {
+async fn test(State(api): State<Api>, Named(sink): Named<String>, headers: HeaderMap) -> JsonAnswer<Tested> {
     let by = actor(&headers)?;
     let name = SmolStr::new(&sink);
     if !api.status.borrow().sinks.contains(&name) {
@@ -216,5 +230,5 @@ async fn test(State(api): State<Api>, Named(sink): Named<String>, headers: Heade
         return Err(Refusal::Wrong(why).into());
     }
     let notice = api.actions.test_sink(by, name).await?;
-    Ok(Json(json!({ "notice": notice })))
+    Ok(Json(Tested { notice }))
 }

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Loaded, Positive, RateLimit, SecretMark, SinkConfig, SourceConfig, below, entry_path};
+use crate::documents::EdgesChanged;
 use crate::host::Status;
 use crate::host::actions::{Actions, test_notice};
 use crate::host::callbacks::{self, Proofs};
@@ -114,15 +115,14 @@ impl Plan {
         self.sinks.get(sink).is_some_and(|(_, sink)| sink.is_idempotent())
     }
 
-    /// One line for people: what starts and what ends.
-    pub(crate) fn summary(&self) -> serde_json::Value {
-        let names = |names: Vec<&SmolStr>| names.into_iter().map(ToString::to_string).collect::<Vec<_>>();
-        serde_json::json!({
-            "sources_started": names(self.sources.keys().collect()),
-            "sources_ended": names(self.ending_sources.iter().collect()),
-            "sinks_started": names(self.sinks.keys().collect()),
-            "sinks_ended": names(self.ending_sinks.iter().collect()),
-        })
+    /// What starts and what ends.
+    pub(crate) fn summary(&self) -> EdgesChanged {
+        EdgesChanged {
+            sources_started: self.sources.keys().cloned().collect(),
+            sources_ended: self.ending_sources.iter().cloned().collect(),
+            sinks_started: self.sinks.keys().cloned().collect(),
+            sinks_ended: self.ending_sinks.iter().cloned().collect(),
+        }
     }
 }
 

@@ -7,8 +7,7 @@ use axum::http::StatusCode;
 use railwatch_model::{AgentId, Subject};
 use railwatch_web::{Problem, Told};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use crate::host::api::{Api, JsonAnswer};
 
@@ -22,11 +21,18 @@ pub(crate) struct Question {
     expression: String,
 }
 
+/// What it is.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Evaluated {
+    /// The value, as text.
+    value: String,
+}
+
 /// Answers with the value as text.
 pub(crate) async fn evaluate(
     State(api): State<Api>,
     Told(question): Told<Question>,
-) -> JsonAnswer<serde_json::Value> {
+) -> JsonAnswer<Evaluated> {
     let Question { agent, expression } = question;
     let Some(id) = AgentId::new(agent.as_str()) else {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "not an agent's name".to_owned()));
@@ -41,7 +47,7 @@ pub(crate) async fn evaluate(
     let evaluate = move || railwatch_script::evaluate(&expression, &snapshot.case(), snapshot.longest());
     let answer = tokio::task::spawn_blocking(evaluate).await.map_err(|_| Problem::stopping())?;
     match answer {
-        Ok(value) => Ok(Json(json!({ "value": value }))),
+        Ok(value) => Ok(Json(Evaluated { value })),
         Err(reason) => Err(Problem::new(StatusCode::BAD_REQUEST, reason)),
     }
 }

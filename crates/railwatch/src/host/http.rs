@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::serve::ListenerExt as _;
 use railwatch_plugin::http::{HttpCall, HttpMount, HttpReply, MountError};
+use railwatch_web::Problem;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -82,8 +83,12 @@ pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Hands a call to the source that mounted its path.
 async fn deliver(State(mounts): State<Mounts>, request: Request) -> Response {
-    let Some(mount) = mounts.find(request.uri().path()) else {
-        return (StatusCode::NOT_FOUND, "no source is mounted here\n").into_response();
+    let path = request.uri().path();
+    let Some(mount) = mounts.find(path) else {
+        if path.starts_with("/in/") {
+            return (StatusCode::NOT_FOUND, "no source is mounted here\n").into_response();
+        }
+        return Problem::missing("there is no such path; /openapi.json lists what there is").into_response();
     };
     match tokio::time::timeout(CALL_MAX, call(&mount, request)).await {
         Ok(response) => response,

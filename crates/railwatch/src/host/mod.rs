@@ -20,6 +20,7 @@ mod freeze;
 mod gather;
 mod generation;
 mod health;
+mod history;
 mod http;
 mod journal;
 mod metrics;
@@ -58,13 +59,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::core::{Command, Core, CoreHandle};
-pub(crate) use self::desk::{counts_json, label_json};
 use self::edges::Edges;
 pub(crate) use self::edges::send_test;
 pub(crate) use self::generation::{
     Content, Timeline, build_after, build_or_fail as build_generation, content, mutes_now,
 };
 use self::health::Health;
+pub(crate) use self::history::FIRINGS_MAX;
 use self::http::Mounts;
 use self::journal::Journal;
 pub(crate) use self::journal::SHADOW;
@@ -285,6 +286,7 @@ impl Host {
             prices,
             metrics: metrics.clone(),
             edges,
+            site,
             running: loaded,
             number,
             cancel: inlets.clone(),

@@ -10,11 +10,13 @@ use railwatch_plugin::config::ConfigError;
 use railwatch_plugin::history::HistoryNeed;
 use railwatch_script::ScriptStatus;
 use railwatch_store::{AuditEntry, Generation, Store};
+use railwatch_web::Site;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Loaded};
+use crate::config::{self, Config, Http, Loaded};
+use crate::documents::{EdgesChanged, ReloadReport};
 use crate::host::HostOptions;
 use crate::host::core::{Command, CoreHandle, Install};
 use crate::host::edges::{Edges, Plan};
@@ -24,6 +26,7 @@ use crate::host::metrics::Metrics;
 use crate::host::prices::Prices;
 use crate::host::warm::{self, Warming};
 use crate::host::watch::{DEBOUNCE, WATCHER, Watched};
+use crate::host::web;
 use crate::plugins::REGISTRIES;
 
 /// A set of files that is still changing is read again, this often.
@@ -40,7 +43,7 @@ pub(crate) struct Reload {
     /// The recorded generation to go back to; `None` reads the files.
     pub(crate) to: Option<u64>,
     /// What came of it: a report, or the diagnostics.
-    pub(crate) done: Option<oneshot::Sender<Result<serde_json::Value, String>>>,
+    pub(crate) done: Option<oneshot::Sender<Result<ReloadReport, String>>>,
 }
 
 /// Owns what a generation consists of outside the engine.
@@ -58,6 +61,7 @@ pub(crate) struct Reloader {
     pub(crate) prices: Arc<Prices>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) edges: Edges,
+    pub(crate) site: Arc<Site>,
     pub(crate) running: Loaded,
     pub(crate) number: u64,
     pub(crate) cancel: CancellationToken,
@@ -88,10 +92,10 @@ impl Reloader {
             let Some(Reload { by, to, done }) = wish else { return };
             let result = self.reload(&by, to).await;
             match &result {
-                Ok(report) if by == WATCHER && report["changed"] == false => {
+                Ok(report) if by == WATCHER && !report.changed => {
                     tracing::debug!("files were written and say the same");
                 }
-                Ok(report) => tracing::info!(%by, %report, "reloaded"),
+                Ok(report) => tracing::info!(%by, ?report, "reloaded"),
                 Err(diagnostics) => tracing::error!(%by, "reload failed, nothing changed\n{diagnostics}"),
             }
             if let Some(done) = done {
@@ -118,7 +122,7 @@ impl Reloader {
         }
     }
 
-    async fn reload(&mut self, by: &str, to: Option<u64>) -> Result<serde_json::Value, String> {
+    async fn reload(&mut self, by: &str, to: Option<u64>) -> Result<ReloadReport, String> {
         let outcome = match to {
             Some(number) => self.roll_back(by, number).await,
             None => self.reload_files(by).await,
@@ -127,7 +131,7 @@ impl Reloader {
         match outcome {
             Ok(report) => {
                 self.edges.health.over(&Subject::Railwatch, ConditionKind::ReloadFailed, "");
-                self.metrics.reloads_ok.inc_by(u64::from(report["changed"] == true));
+                self.metrics.reloads_ok.inc_by(u64::from(report.changed));
                 Ok(report)
             }
             Err(diagnostics) => {
@@ -150,7 +154,7 @@ impl Reloader {
     }
 
     /// Puts the files in force. What is wrong for a moment only, because it is being written, is not told.
-    async fn reload_files(&mut self, by: &str) -> Result<serde_json::Value, String> {
+    async fn reload_files(&mut self, by: &str) -> Result<ReloadReport, String> {
         let mut told = None;
         for _ in 0..ATTEMPTS_MAX {
             match self.attempt_files(by).await {
@@ -166,13 +170,13 @@ impl Reloader {
     }
 
     /// All that can fail comes first. `None` if the files changed while they were being read.
-    async fn attempt_files(&mut self, by: &str) -> Result<Option<serde_json::Value>, String> {
+    async fn attempt_files(&mut self, by: &str) -> Result<Option<ReloadReport>, String> {
         let loaded = load(&self.options)?;
         self.watched.send_replace(Watched::of(&loaded));
         let is_held = by == WATCHER && self.held_back.as_ref() == Some(&loaded.digest);
         let is_same = loaded.digest == self.running.digest && loaded.secrets == self.running.secrets;
         if is_held || is_same {
-            return Ok(Some(json!({ "generation": self.number, "changed": false })));
+            return Ok(Some(ReloadReport { generation: Some(self.number), ..ReloadReport::default() }));
         }
         let prepared = self.prepare(&loaded)?;
         if !loaded.is_current(&self.options.config_path) {
@@ -183,7 +187,7 @@ impl Reloader {
     }
 
     /// Puts a recorded generation in force again, under a new number. The files stay as they are.
-    async fn roll_back(&mut self, by: &str, number: u64) -> Result<serde_json::Value, String> {
+    async fn roll_back(&mut self, by: &str, number: u64) -> Result<ReloadReport, String> {
         let options = config_options(&self.options);
         let loaded = Store::open_read_only(&self.store_path)
             .map_err(anyhow::Error::from)
@@ -193,7 +197,7 @@ impl Reloader {
         let files = load(&self.options).ok().map(|files| files.digest);
         self.held_back = files.filter(|digest| *digest != loaded.digest);
         let mut report = self.put_in_force(by, loaded, prepared).await?;
-        report["content_of"] = number.into();
+        report.content_of = Some(number);
         Ok(report)
     }
 
@@ -212,7 +216,7 @@ impl Reloader {
         by: &str,
         loaded: Loaded,
         (Built { generation, scripts }, plan): (Built, Plan),
-    ) -> Result<serde_json::Value, String> {
+    ) -> Result<ReloadReport, String> {
         let summary = plan.summary();
         let need = generation.rules.need();
         let warming = self.warm(&loaded, need).await;
@@ -233,9 +237,10 @@ impl Reloader {
         // Hundreds of thousands of agents take a while to free.
         tokio::task::spawn_blocking(move || drop((retired, replaced)));
         self.edges.status.send_modify(|status| status.scripts = scripts);
+        self.site.set_tokens(web::tokens(&self.running.config));
         self.edges.carry_out(plan).await;
         self.core.send(Command::Checkpoint { done: None }).await;
-        Ok(json!({ "generation": self.number, "changed": true, "edges": summary }))
+        Ok(ReloadReport { generation: Some(self.number), changed: true, edges: summary, content_of: None })
     }
 
     /// Fills windows that are longer than any before.
@@ -259,7 +264,9 @@ impl Reloader {
     /// Some keys are read once, at the start.
     fn refuse_fixed_changes(&self, loaded: &Loaded) -> Result<(), String> {
         let (old, new) = (&self.running.config, &loaded.config);
-        let changed = [("store", old.store != new.store), ("http", old.http != new.http)];
+        // Tokens are not among them.
+        let fixed = |config: &Config| Http { tokens: Vec::new(), ..config.http.clone() };
+        let changed = [("store", old.store != new.store), ("http", fixed(old) != fixed(new))];
         match changed.iter().find(|(_, changed)| *changed) {
             Some((section, _)) => {
                 let error =
@@ -270,7 +277,7 @@ impl Reloader {
         }
     }
 
-    async fn record(&self, by: &str, outcome: &serde_json::Value) {
+    async fn record(&self, by: &str, outcome: &EdgesChanged) {
         let content = Content::of(&self.running).bounded();
         let generation = Generation {
             number: self.number,

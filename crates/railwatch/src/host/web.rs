@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use railwatch_engine::{SubjectView, Totals};
-use railwatch_model::{Alert, Seq, SmolStr, Subject};
-use railwatch_web::{
-    Access, AccessSettings, AgentNow, Answer, Host, Problem, Site, SiteOptions, Token, TotalsNow,
-};
+use railwatch_engine::SubjectView;
+use railwatch_model::{Alert, Seq, SmolStr, Subject, Timestamp};
+use railwatch_web::{Access, AccessSettings, AgentNow, Answer, Host, Problem, Site, SiteOptions, Token};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{AccessToken, Config};
 use crate::host::actions::Actions;
 
 /// The live view of a host.
@@ -43,16 +41,21 @@ fn access(config: &Config) -> AccessSettings {
         let authority = rest.split('/').next().unwrap_or_default();
         authority.rsplit_once(':').map_or(authority, |(name, _)| name).to_owned()
     });
-    let tokens = config.http.tokens.iter().map(|token| Token {
-        name: SmolStr::new(&token.name),
-        role: token.role,
-        sha256: token.sha256.0,
-    });
     AccessSettings {
-        tokens: tokens.collect(),
+        tokens: tokens(config),
         hosts: host.into_iter().collect(),
         is_https: public_url.is_some_and(|url| url.starts_with("https://")),
     }
+}
+
+/// The tokens of a configuration.
+pub(crate) fn tokens(config: &Config) -> Vec<Token> {
+    let token = |token: &AccessToken| Token {
+        name: SmolStr::new(&token.name),
+        role: token.role,
+        sha256: token.sha256.0,
+    };
+    config.http.tokens.iter().map(token).collect()
 }
 
 #[derive(Debug)]
@@ -73,29 +76,14 @@ impl Host for Desk {
             self.0.core.look(move |engine| engine.view(&subject)).await.ok_or_else(Problem::stopping)?;
         Ok(view.map(agent_now))
     }
+
+    async fn usual(&self, subject: Subject, times: Vec<Timestamp>) -> Answer<Vec<Option<f64>>> {
+        let usual = self.0.core.look(move |engine| engine.usual_at(&subject, &times)).await;
+        usual.ok_or_else(Problem::stopping)
+    }
 }
 
 fn agent_now(view: SubjectView) -> AgentNow {
-    let Totals { committed, settled, held, deposited, earned, purchases, declined, tasks, tasks_failed } =
-        view.totals;
-    AgentNow {
-        subject: view.subject,
-        name: view.name,
-        team: view.team,
-        first_at: view.first_at,
-        last_at: view.last_at,
-        totals: TotalsNow {
-            committed,
-            settled,
-            held,
-            deposited,
-            earned,
-            purchases,
-            declined,
-            tasks,
-            tasks_failed,
-        },
-        score: view.score,
-        signals: view.signals,
-    }
+    let SubjectView { subject, name, team, first_at, last_at, totals, score, signals, .. } = view;
+    AgentNow { subject, name, team, first_at, last_at, totals, score, signals }
 }

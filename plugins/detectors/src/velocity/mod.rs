@@ -216,7 +216,7 @@ impl State {
     /// Computes what is usual in the hour that just opened.
     fn expect(&mut self, prior: Prior) {
         let hour = self.baseline.hour;
-        let rates = self.baseline.expect(hour, [self.beta[0][1], self.beta[1][1]], prior);
+        let rates = self.expected(hour, prior);
         self.baseline.rates = rates;
         let mean = self.baseline.mean();
         let peak = rates[0] > 2.0 * mean[0] && self.baseline.weeks(hour) < 4;
@@ -226,6 +226,11 @@ impl State {
         let typical = self.amount_log[0].exp();
         let unit = |c| (self.baseline.mean_amount(c).unwrap_or(typical) * spread).max(1e-6);
         self.beta = self.dispersion.beta([1.0, unit(1), unit(2)], error, rates);
+    }
+
+    /// Expected per hour in any hour, by what is known now.
+    fn expected(&self, hour: i32, prior: Prior) -> PerChannel {
+        self.baseline.expect(hour, [self.beta[0][1], self.beta[1][1]], prior)
     }
 
     /// How much should be learned: a tenth while a raised level is suspected, at most for four days.
@@ -421,6 +426,15 @@ impl Detector for Velocity {
             state.bank.sudden(&state.beta)
         };
         signals.push(self.signal(view, state, best));
+    }
+
+    fn usual_at(&self, view: &View<'_, ()>, state: &State, at: Timestamp) -> Option<f64> {
+        let hour = hour_of(at);
+        let rates = match hour == state.baseline.hour {
+            true => state.baseline.rates,
+            false => state.expected(hour, self.prior(view.profile, state)),
+        };
+        view.usual.warm.then(|| f64::from(rates[2]))
     }
 }
 

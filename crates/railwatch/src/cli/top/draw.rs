@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use console::{Style, measure_text_width};
 use serde_json::Value;
 
-use super::model::{Model, View};
+use super::model::{Model, Typing, View};
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Lines above the list: the headline and the four signals.
@@ -176,7 +176,7 @@ fn list(model: &Model, width: usize, height: usize) -> Vec<String> {
     // Everything but the name and the spark takes 55 columns.
     let columns = Columns { agent: width.saturating_sub(spark + 55).max(8), spark };
     let head = format!(
-        " {} {} {} {} {} {} {} scor alert",
+        " {} {} {} {} {} {} {} scor sev",
         left("agent", columns.agent),
         left("6 h", spark),
         right("$/h", 8),
@@ -273,20 +273,8 @@ fn detail(model: &Model, agent: &str, width: usize, height: usize) -> Vec<String
         format!(" {}", Style::new().cyan().apply_to(bars(&peaks, width.saturating_sub(2)))),
         String::new(),
     ];
-    for alert in detail["alerts"].as_array().into_iter().flatten() {
-        let taken =
-            alert["acknowledged_by"].as_str().map(|by| format!(" (taken by {by})")).unwrap_or_default();
-        let severity = text(&alert["severity"]);
-        lines.push(format!(
-            " {}{}",
-            tone(severity).apply_to(severity),
-            fit(&taken, width.saturating_sub(12))
-        ));
-        lines.extend(
-            wrapped(text(&alert["summary"]), width.saturating_sub(3))
-                .into_iter()
-                .map(|line| format!("  {line}")),
-        );
+    for (at, alert) in detail["alerts"].as_array().into_iter().flatten().enumerate() {
+        lines.extend(alert_lines(alert, width, at == 0));
     }
     lines.push(String::new());
     for signal in detail["signals"].as_array().into_iter().flatten() {
@@ -307,6 +295,18 @@ fn detail(model: &Model, agent: &str, width: usize, height: usize) -> Vec<String
     }
     lines.truncate(height);
     lines
+}
+
+/// The first alert in full, the others in a line each, so that the signals stay in sight.
+fn alert_lines(alert: &Value, width: usize, is_first: bool) -> Vec<String> {
+    let severity = text(&alert["severity"]);
+    let taken = alert["acknowledged_by"].as_str().map(|by| format!("taken by {by}: ")).unwrap_or_default();
+    let said = format!("{taken}{}", text(&alert["summary"]));
+    let room = width.saturating_sub(11);
+    let parts = if is_first { wrapped(&said, room) } else { vec![fit(&said, room)] };
+    let mark = |at: usize| left(if at == 0 { severity } else { "" }, 8);
+    let line = |(at, part)| format!(" {} {part}", tone(severity).apply_to(mark(at)));
+    parts.iter().enumerate().map(line).collect()
 }
 
 /// A sentence in lines, broken between words.
@@ -333,18 +333,21 @@ fn footer(model: &Model, width: usize) -> String {
     if !model.said.is_empty() {
         return format!(" {}", Style::new().green().apply_to(fit(&model.said, width)));
     }
-    if model.is_typing {
-        return format!(
-            " {}",
-            fit(&format!("find: {}_   enter keeps it, esc clears it", model.filter), width)
-        );
+    if let Some(typing) = model.typing {
+        let line = match typing {
+            Typing::Filter => format!("find: {}_   enter keeps it, esc clears it", model.filter),
+            Typing::Reason => {
+                format!("silent for an hour, because: {}_   enter, esc leaves it", model.reason)
+            }
+        };
+        return format!(" {}", fit(&line, width));
     }
     let keys = match model.view {
-        View::List => "j k move  enter open  s order  / find  a take  r resolve  q quit",
-        View::Agent(_) => "esc back  a take  r resolve  q quit",
+        View::List => "enter open  s sort  / find  a take  z silence  r close  q quit",
+        View::Agent(_) => "esc back  a take  z silence  r close  q quit",
     };
     let filter = if model.filter.is_empty() { String::new() } else { format!(" like {:?}", model.filter) };
-    let facts = format!("{keys}  | {} by {}{filter}", model.total, model.sort.as_str());
+    let facts = format!("{keys} | {} by {}{filter}", model.total, model.sort.as_str());
     format!(" {}", Style::new().dim().apply_to(fit(&facts, width)))
 }
 

@@ -15,7 +15,7 @@ use railwatch_model::Timestamp;
 use railwatch_plugin::clock::{Clock as _, SystemClock};
 use serde_json::json;
 
-use self::model::{Model, Sort, View};
+use self::model::{Model, Sort, Typing, View};
 use crate::cli::client::Client;
 use crate::cli::query::encode;
 use crate::cli::{EXIT_FAILURE, Failure};
@@ -24,6 +24,8 @@ use crate::cli::{EXIT_FAILURE, Failure};
 const KEY_EVERY: Duration = Duration::from_millis(100);
 /// Looks at an agent after which its hours are read again.
 const SERIES_EVERY: u32 = 10;
+/// How long an alert is silent that is silenced here; `railwatch silence` knows more.
+const SILENCE: &str = "1h";
 /// The other screen of the terminal, so that what was there before comes back.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[2J";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
@@ -111,7 +113,10 @@ fn watch(
                     return Ok(());
                 }
                 keys.wanted.send(()).ok();
-                asked_at = Timestamp::EPOCH;
+                // Letters of a word are not worth a look each.
+                if model.typing.is_none() {
+                    asked_at = Timestamp::EPOCH;
+                }
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -144,8 +149,10 @@ fn refresh(client: &Client, model: &mut Model) -> Result<(), Failure> {
 /// Does what a key says; false ends.
 fn press(client: &Client, model: &mut Model, key: &Key) -> bool {
     model.said.clear();
-    if model.is_typing {
-        model.type_key(key);
+    if let Some(typing) = model.typing {
+        if model.type_key(key) && typing == Typing::Reason {
+            silence(client, model);
+        }
         return true;
     }
     match key {
@@ -160,12 +167,23 @@ fn press(client: &Client, model: &mut Model, key: &Key) -> bool {
         Key::End | Key::Char('G') => model.step(i64::MAX),
         Key::Enter | Key::ArrowRight => model.open(),
         Key::Char('s') => model.sort = model.sort.next(),
-        Key::Char('/') => model.is_typing = true,
+        Key::Char('/') => model.typing = Some(Typing::Filter),
         Key::Char('a') => act(client, model, "acknowledge"),
+        Key::Char('z') if model.alert_in_hand().is_some() => model.typing = Some(Typing::Reason),
         Key::Char('r') => act(client, model, "resolve"),
         _ => {}
     }
     true
+}
+
+/// Silences the alert of the agent in hand for the reason that was typed.
+fn silence(client: &Client, model: &mut Model) {
+    let Some(alert) = model.alert_in_hand() else { return };
+    let wish = json!({ "alert": alert, "for": SILENCE, "reason": std::mem::take(&mut model.reason) });
+    model.said = match client.post("/v1/silences", &wish) {
+        Ok(_) => format!("{alert} is silent for {SILENCE}"),
+        Err(failure) => failure.message,
+    };
 }
 
 /// Takes or closes the incident of the agent in hand.

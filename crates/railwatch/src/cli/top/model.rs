@@ -3,8 +3,8 @@
 use console::Key;
 use serde_json::Value;
 
-/// Characters of a filter.
-const FILTER_MAX: usize = 60;
+/// Characters that can be typed.
+const TYPED_MAX: usize = 60;
 
 /// The order of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -49,6 +49,15 @@ pub(crate) enum View {
     Agent(String),
 }
 
+/// What is being typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Typing {
+    /// The filter of the list.
+    Filter,
+    /// Why an alert is silenced.
+    Reason,
+}
+
 /// Everything.
 #[derive(Debug)]
 pub(crate) struct Model {
@@ -62,7 +71,9 @@ pub(crate) struct Model {
     /// The agent in hand: it stays in hand when the order changes.
     pub(crate) selected: Option<String>,
     pub(crate) filter: String,
-    pub(crate) is_typing: bool,
+    pub(crate) typing: Option<Typing>,
+    /// Why an alert is silenced, as far as it is typed.
+    pub(crate) reason: String,
     /// `/v1/agents/{agent}`.
     pub(crate) detail: Value,
     /// `/v1/agents/{agent}/series`.
@@ -85,7 +96,8 @@ impl Model {
             total: 0,
             selected: None,
             filter: String::new(),
-            is_typing: false,
+            typing: None,
+            reason: String::new(),
             detail: Value::Null,
             series: Value::Null,
             series_age: 0,
@@ -129,17 +141,27 @@ impl Model {
         self.view = View::List;
     }
 
-    pub(crate) fn type_key(&mut self, key: &Key) {
+    /// Takes a key into what is being typed; true once that is complete.
+    pub(crate) fn type_key(&mut self, key: &Key) -> bool {
+        let Some(typing) = self.typing else { return false };
+        let text = match typing {
+            Typing::Filter => &mut self.filter,
+            Typing::Reason => &mut self.reason,
+        };
         match key {
-            Key::Enter => self.is_typing = false,
-            Key::Escape => {
-                self.is_typing = false;
-                self.filter.clear();
+            Key::Enter => {
+                self.typing = None;
+                return true;
             }
-            Key::Backspace => drop(self.filter.pop()),
-            Key::Char(c) if self.filter.chars().count() < FILTER_MAX => self.filter.push(*c),
+            Key::Escape => {
+                text.clear();
+                self.typing = None;
+            }
+            Key::Backspace => drop(text.pop()),
+            Key::Char(c) if text.chars().count() < TYPED_MAX => text.push(*c),
             _ => {}
         }
+        false
     }
 
     /// The most urgent open alert of the agent in hand.
