@@ -6,11 +6,11 @@ use railwatch_model::{
     Admitted, AgentId, Contribution, Payment, Record, Seq, Signal, SignalKind, SmolStr, Status, Subject,
     TaskReport, Timestamp, Trigger, Unit, Usd, Verdict,
 };
-use railwatch_plugin::column::{Look, Row as ColumnRow};
+use railwatch_plugin::column::{Column, Look, Row as ColumnRow};
 use railwatch_plugin::detector::{Booking, Observation, Scope};
 use railwatch_plugin::history::HistoryView;
-use railwatch_plugin::rules::{Firing, RuleState};
-use railwatch_plugin::score::{Case, Score};
+use railwatch_plugin::rules::{Firing, RuleInfo, RuleState};
+use railwatch_plugin::score::{Case, Score, Signals};
 
 use crate::actions::conditions;
 use crate::alerts::{Hushes, Level, Moment, Opinion, Whom};
@@ -18,7 +18,8 @@ use crate::effects::Effects;
 use crate::engine::Engine;
 use crate::history::History;
 use crate::ledger;
-use crate::subjects::Kept;
+use crate::settings::Settings;
+use crate::subjects::{Kept, Row};
 
 /// A payment may be dated this far after its arrival: clocks differ.
 const SKEW_MAX: Duration = Duration::from_secs(300);
@@ -247,60 +248,67 @@ impl Engine {
         in_hand: Option<(&Payment, Booking)>,
         effects: &mut Effects,
     ) {
-        if self.is_calm(slot) {
-            if let Some(row) = self.subjects.row_mut(slot) {
-                row.kept.score = 0.0;
-                row.kept.notes.clear();
-            }
+        let is_calm = self.is_calm(slot);
+        let Some(row) = self.subjects.row_mut(slot) else { return };
+        let scope = scope_of(&row.subject);
+        let is_ruled = scope.agents || self.rules.need().groups;
+        let has_rules = is_ruled && !self.rules.rules().is_empty();
+        if is_calm && !has_rules {
+            row.kept.score = 0.0;
+            row.kept.notes.clear();
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
-        self.collect_signals(slot, &mut scratch.signals);
+        let mut notes = std::mem::take(&mut row.kept.notes);
         let Some(row) = self.subjects.row(slot) else { return };
-        let is_agent = matches!(row.subject, Subject::Agent(_));
         let at = in_hand.map_or(self.now, |(payment, _)| payment.occurred_at.min(self.now.after(SKEW_MAX)));
-        let mut notes = Vec::new();
-        let mut score = Score::default();
+        let look = self.look(row);
+        let ask = |signals: &mut Vec<Signal>| collect(&self.columns, slot, look, signals);
+        scratch.signals.clear();
         scratch.firings.clear();
-        let is_ruled = is_agent || self.rules.need().groups;
+        if !is_calm {
+            ask(&mut scratch.signals);
+        }
+        let mut score = Score::default();
         if is_ruled {
             let empty = History::default();
             let history: &dyn HistoryView = row.kept.history.as_deref().unwrap_or(&empty);
-            let mut case = Case {
-                now: self.now,
-                at,
-                subject: &row.subject,
-                payment: in_hand.map(|(payment, _)| payment),
-                signals: &scratch.signals,
-                score: 0.0,
-                profile: &row.profile,
-                history,
+            let payment = in_hand.map(|(payment, _)| payment);
+            let seen = Seen { now: self.now, at, row, payment, history };
+            let mut scored = |case: &Case<'_>| {
+                self.scorer.score(case).unwrap_or_else(|_| {
+                    self.score_errors += 1;
+                    strongest(&case.signals)
+                })
             };
-            if is_agent {
-                score = match self.scorer.score(&case) {
-                    Ok(score) => score,
-                    Err(_) => {
-                        self.score_errors += 1;
-                        strongest(&scratch.signals)
-                    }
-                };
-                case.score = score.value;
+            if scope.agents && !is_calm {
+                score = scored(&seen.case(Signals::known(&scratch.signals), 0.0));
+                scratch.signals.extend(review(&self.settings, &score, &scratch.signals));
             }
-            fill_states(self.rules.rules(), &row.kept.notes, &mut scratch.states);
+            let known = if is_calm { Signals::ask_quiet(&ask) } else { Signals::known(&scratch.signals) };
+            let case = seen.case(known, score.value);
+            fill_states(self.rules.rules(), &mut notes, &mut scratch.states);
             self.rules.evaluate(&case, &mut scratch.states, &mut scratch.firings);
-            notes = keep_states(self.rules.rules(), &mut scratch.states);
+            keep_states(self.rules.rules(), &mut scratch.states, &mut notes);
+            if scope.agents && is_calm && !scratch.firings.is_empty() {
+                // It is zero; the alert shows what it is made of.
+                score = scored(&case);
+            }
         }
-        if let Some(review) = self.review(&score, &scratch.signals) {
-            scratch.signals.push(review);
+        if is_calm && scratch.firings.is_empty() {
+            if let Some(row) = self.subjects.row_mut(slot) {
+                row.kept.score = 0.0;
+                row.kept.notes = notes;
+            }
+            self.scratch = scratch;
+            return;
         }
         let opinions = opinions(self, row, &scratch.signals, &scratch.firings, at);
         let (settings, now, generation) = (&self.settings, self.now, self.generation);
         let hushes = Hushes { silences: &self.silences, settings, inhibitors: &self.inhibitors };
         let Some(row) = self.subjects.row_mut(slot) else { return };
         row.kept.score = score.value;
-        if is_ruled {
-            row.kept.notes = notes;
-        }
+        row.kept.notes = notes;
         if row.kept.book.is_some() || !opinions.is_empty() {
             let book = row.kept.book.get_or_insert_default();
             let before = book.incident().cloned();
@@ -329,61 +337,87 @@ impl Engine {
         self.scratch = scratch;
     }
 
-    /// True if evaluating the subject could change nothing: no detector has anything to say, nothing is open or held, and
-    /// neither a rule nor the scorer looks at quiet signals. Most payments end here.
+    /// True if nothing could come of evaluating the subject, but for what rules make of it: no detector has anything to
+    /// say, nothing is open or held, and the scorer does not look at quiet signals. Most payments are such.
     fn is_calm(&self, slot: usize) -> bool {
         let Some(row) = self.subjects.row(slot) else { return true };
         let scope = scope_of(&row.subject);
-        let is_ruled = scope.agents || self.rules.need().groups;
-        let unread =
-            !is_ruled || (self.rules.rules().is_empty() && (!scope.agents || self.scorer.ignores_quiet()));
-        let look =
-            Look { now: self.now, subject: &row.subject, profile: &row.profile, usual: &row.kept.usual };
+        let look = self.look(row);
         let mut columns = self.columns.iter().filter(|column| overlaps(column.scope(), scope));
         let is_clear = row.kept.book.is_none() && row.kept.conditions.is_empty();
-        is_clear && unread && columns.all(|column| column.quiet(slot, look))
+        is_clear
+            && (!scope.agents || self.scorer.ignores_quiet())
+            && columns.all(|column| column.quiet(slot, look))
     }
 
     /// Asks the detectors of a subject what they think now.
     pub(crate) fn collect_signals(&self, slot: usize, signals: &mut Vec<Signal>) {
         signals.clear();
-        let Some(row) = self.subjects.row(slot) else { return };
-        let scope = scope_of(&row.subject);
-        let look =
-            Look { now: self.now, subject: &row.subject, profile: &row.profile, usual: &row.kept.usual };
-        for column in self.columns.iter().filter(|column| overlaps(column.scope(), scope)) {
-            column.signals(slot, look, signals);
+        if let Some(row) = self.subjects.row(slot) {
+            collect(&self.columns, slot, self.look(row), signals);
         }
     }
 
-    /// The score as a signal of its own: above the threshold a person looks at it.
-    fn review(&self, score: &Score, signals: &[Signal]) -> Option<Signal> {
-        let verdict = match score.value {
-            value if value > self.settings.review_above => Verdict::Firing,
-            value if value > self.settings.review_close_below => Verdict::Raised,
-            _ => return None,
-        };
-        let strongest = signals.iter().max_by(|a, b| a.probability.total_cmp(&b.probability));
-        let mut review = Signal::usual(SignalKind::Review, Unit::Probability);
-        review.verdict = verdict;
-        review.value = score.value;
-        review.usual = self.settings.review_above;
-        review.probability = score.value;
-        if let Some(signal) = strongest {
-            review.evidence = signal.evidence;
-            review.since = signal.since;
-            review.excess = signal.excess;
-            review.about.clone_from(&signal.about);
-            review.basis = signal.basis;
-        }
-        Some(review)
+    fn look<'a>(&self, row: &'a Row) -> Look<'a> {
+        Look { now: self.now, subject: &row.subject, profile: &row.profile, usual: &row.kept.usual }
+    }
+}
+
+/// What a scorer or a rule is shown of a subject, but for the signals.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    now: Timestamp,
+    at: Timestamp,
+    row: &'a Row,
+    payment: Option<&'a Payment>,
+    history: &'a dyn HistoryView,
+}
+
+impl<'a> Seen<'a> {
+    fn case<'b>(&self, signals: Signals<'b>, score: f64) -> Case<'b>
+    where
+        'a: 'b,
+    {
+        let Self { now, at, row, payment, history } = *self;
+        Case { now, at, subject: &row.subject, payment, signals, score, profile: &row.profile, history }
+    }
+}
+
+/// The score as a signal of its own: above the threshold a person looks at it.
+fn review(settings: &Settings, score: &Score, signals: &[Signal]) -> Option<Signal> {
+    let verdict = match score.value {
+        value if value > settings.review_above => Verdict::Firing,
+        value if value > settings.review_close_below => Verdict::Raised,
+        _ => return None,
+    };
+    let strongest = signals.iter().max_by(|a, b| a.probability.total_cmp(&b.probability));
+    let mut review = Signal::usual(SignalKind::Review, Unit::Probability);
+    review.verdict = verdict;
+    review.value = score.value;
+    review.usual = settings.review_above;
+    review.probability = score.value;
+    if let Some(signal) = strongest {
+        review.evidence = signal.evidence;
+        review.since = signal.since;
+        review.excess = signal.excess;
+        review.about.clone_from(&signal.about);
+        review.basis = signal.basis;
+    }
+    Some(review)
+}
+
+/// Appends what the detectors of a subject think now.
+fn collect(columns: &[Box<dyn Column>], slot: usize, look: Look<'_>, signals: &mut Vec<Signal>) {
+    let scope = scope_of(look.subject);
+    for column in columns.iter().filter(|column| overlaps(column.scope(), scope)) {
+        column.signals(slot, look, signals);
     }
 }
 
 /// What every trigger that is not quiet says.
 fn opinions<'a>(
     engine: &Engine,
-    row: &crate::subjects::Row,
+    row: &Row,
     signals: &'a [Signal],
     firings: &[Firing],
     at: Timestamp,
@@ -466,19 +500,22 @@ fn overlaps(a: Scope, b: Scope) -> bool {
 
 type Notes = Vec<(SmolStr, RuleState)>;
 
-fn fill_states(rules: &[railwatch_plugin::rules::RuleInfo], notes: &Notes, states: &mut Vec<RuleState>) {
+/// Hands each rule its notes. Those of rules that are gone stay behind, and are dropped by [`keep_states`].
+fn fill_states(rules: &[RuleInfo], notes: &mut Notes, states: &mut Vec<RuleState>) {
     states.resize_with(rules.len(), RuleState::new);
     if notes.is_empty() {
         return;
     }
     for (rule, state) in rules.iter().zip(states) {
-        if let Some((_, note)) = notes.iter().find(|(id, _)| *id == rule.id) {
-            state.clone_from(note);
+        if let Some((_, note)) = notes.iter_mut().find(|(id, _)| *id == rule.id) {
+            *state = std::mem::take(note);
         }
     }
 }
 
-fn keep_states(rules: &[railwatch_plugin::rules::RuleInfo], states: &mut [RuleState]) -> Notes {
+/// Takes the notes back.
+fn keep_states(rules: &[RuleInfo], states: &mut [RuleState], notes: &mut Notes) {
+    notes.clear();
     let used = rules.iter().zip(states).filter(|(_, state)| !state.is_empty());
-    used.map(|(rule, state)| (rule.id.clone(), std::mem::take(state))).collect()
+    notes.extend(used.map(|(rule, state)| (rule.id.clone(), std::mem::take(state))));
 }

@@ -63,6 +63,10 @@ impl Detector for MinuteLimit {
         }
     }
 
+    fn quiet(&self, _view: &View<'_, u64>, state: &Minute) -> bool {
+        state.usd.dollars() <= self.usd / 2.0
+    }
+
     fn signals(&self, _view: &View<'_, u64>, state: &Minute, signals: &mut Vec<Signal>) {
         let mut signal = Signal::usual(SignalKind::Custom("minute_limit".into()), Unit::Usd);
         signal.value = state.usd.dollars();

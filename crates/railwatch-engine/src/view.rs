@@ -8,7 +8,7 @@ use railwatch_model::{
 };
 use railwatch_plugin::column::Look;
 use railwatch_plugin::detector::Profile;
-use railwatch_plugin::score::Case;
+use railwatch_plugin::score::{Case, Signals};
 use serde::Serialize;
 
 use crate::engine::Engine;
@@ -70,7 +70,7 @@ impl Snapshot {
             at: self.now,
             subject: &self.subject,
             payment: None,
-            signals: &self.signals,
+            signals: Signals::known(&self.signals),
             score: self.score,
             profile: &self.profile,
             history: &self.history,

@@ -41,8 +41,8 @@ pub trait Detector: Send + Sync + std::fmt::Debug + 'static {
     fn tick(&self, cx: &mut Context<'_, Self::Shared>, state: &mut Self::State);
 
     /// True if it has nothing to say: no signal that it would give now fires or has a probability above zero. Where all
-    /// detectors are quiet, nothing is open and nobody reads quiet signals, the engine does not ask for them; that is
-    /// so with most payments, and this is far cheaper to answer. `false` is never wrong.
+    /// detectors are quiet and nothing is open, signals are only asked for if a rule looks at them; that is so with
+    /// most payments, and this is far cheaper to answer. `false` is never wrong.
     fn quiet(&self, _view: &View<'_, Self::Shared>, _state: &Self::State) -> bool {
         false
     }

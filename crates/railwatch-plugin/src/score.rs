@@ -1,5 +1,8 @@
 //! The anomaly score: one number in [0, 1] with contributions that add up to it.
 
+use std::cell::OnceCell;
+use std::ops::Deref;
+
 use railwatch_model::{AgentId, Contribution, Payment, Signal, SignalKind, Subject, Timestamp};
 
 use crate::detector::Profile;
@@ -16,7 +19,7 @@ pub struct Case<'a> {
     /// The payment in hand; `None` on a tick.
     pub payment: Option<&'a Payment>,
     /// The detectors' signals, in detector order.
-    pub signals: &'a [Signal],
+    pub signals: Signals<'a>,
     /// The score; zero while it is being computed.
     pub score: f64,
     /// What the configuration says about the subject.
@@ -46,6 +49,59 @@ impl Case<'_> {
     /// The agent, if the subject is one.
     pub fn agent(&self) -> Option<&AgentId> {
         self.subject.agent()
+    }
+}
+
+/// Signals, in detector order. Where nobody is likely to look, as with the payments of a calm agent, the detectors are
+/// asked by the first look.
+pub struct Signals<'a> {
+    asked: OnceCell<Vec<Signal>>,
+    from: Origin<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Origin<'a> {
+    Known(&'a [Signal]),
+    AskQuiet(&'a dyn Fn(&mut Vec<Signal>)),
+}
+
+impl<'a> Signals<'a> {
+    /// Signals that are known.
+    pub fn known(signals: &'a [Signal]) -> Self {
+        Self { asked: OnceCell::new(), from: Origin::Known(signals) }
+    }
+
+    /// Signals of quiet detectors, that `ask` appends to a list at the first look and at most once.
+    pub fn ask_quiet(ask: &'a dyn Fn(&mut Vec<Signal>)) -> Self {
+        Self { asked: OnceCell::new(), from: Origin::AskQuiet(ask) }
+    }
+}
+
+impl Signals<'_> {
+    /// True if every detector is known to be quiet (see [`Detector::quiet`](crate::detector::Detector::quiet)).
+    pub fn are_quiet(&self) -> bool {
+        matches!(self.from, Origin::AskQuiet(_))
+    }
+}
+
+impl Deref for Signals<'_> {
+    type Target = [Signal];
+
+    fn deref(&self) -> &[Signal] {
+        match self.from {
+            Origin::Known(signals) => signals,
+            Origin::AskQuiet(ask) => self.asked.get_or_init(|| {
+                let mut signals = Vec::new();
+                ask(&mut signals);
+                signals
+            }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Signals<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

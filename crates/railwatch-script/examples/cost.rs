@@ -13,7 +13,7 @@ use railwatch_model::{
 use railwatch_plugin::detector::Profile;
 use railwatch_plugin::history::{Dimension, Filter, HistoryView};
 use railwatch_plugin::rules::{RuleSet, RuleState};
-use railwatch_plugin::score::{Case, Score, ScoreError, Scorer};
+use railwatch_plugin::score::{Case, Score, ScoreError, Scorer, Signals};
 use railwatch_script::{Limits, Scripts, read_dir, system_monotonic};
 
 /// Answers at once, so that only the way through the script is measured.
@@ -112,7 +112,7 @@ fn main() {
         at,
         subject: &subject,
         payment: Some(&payment),
-        signals: &signals,
+        signals: Signals::known(&signals),
         score: 0.3,
         profile: &profile,
         history: &Instant,

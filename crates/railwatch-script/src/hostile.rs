@@ -7,7 +7,7 @@ use std::time::Duration;
 use railwatch_model::{AgentId, Asset, Money, Payment, Subject, Timestamp};
 use railwatch_plugin::detector::Profile;
 use railwatch_plugin::rules::{RuleSet, RuleState};
-use railwatch_plugin::score::Case;
+use railwatch_plugin::score::{Case, Signals};
 
 use crate::status::Health;
 use crate::{Files, Limits, LuaRules, Scripts, sim};
@@ -62,7 +62,7 @@ fn live(rules: &mut LuaRules, states: &mut [RuleState]) -> Vec<usize> {
         at,
         subject: &subject,
         payment: Some(&payment),
-        signals: &[],
+        signals: Signals::known(&[]),
         score: 0.0,
         profile: &profile,
         history: &history,

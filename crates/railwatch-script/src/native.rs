@@ -2,24 +2,35 @@
 //! fields, windows, `if … then return … end`) is also read into a tree that is evaluated in Rust, at a tenth of the cost
 //! of a call into the machine.
 //!
-//! The machine stays the judge. A condition that the tree finds false is false; one that it finds true, or cannot
-//! answer, is asked of the machine. A tree never fails: whatever would be an error is the machine's to tell. Anything
-//! outside of the small part (notes, tables, calls of one's own, other names) has no tree.
+//! The machine stays the judge. A condition that the tree finds false is false, and what it wrote into its notes is
+//! written; one that it finds true, or cannot answer, is asked of the machine with the notes as they were. A tree never
+//! fails: whatever would be an error is the machine's to tell. Anything outside of the small part (tables, calls of
+//! one's own, other names) has no tree.
 
+mod names;
+mod notes;
 mod parse;
+mod quiet;
+mod token;
 
 use std::time::Duration;
 
-use railwatch_model::{Signal, SignalKind, Timestamp, Verdict};
+use railwatch_model::{Signal, SignalKind, SmolStr, Timestamp, Verdict};
 use railwatch_plugin::history::{Dimension, Filter};
+use railwatch_plugin::rules::RuleState;
 use railwatch_plugin::score::Case;
+use smallvec::SmallVec;
 
-use crate::view::{kind_name, signal_number};
+use crate::limits::Limits;
+use crate::view::{direction_name, kind_name, signal_number, status_name, via_name};
 
 pub(crate) use parse::{condition, formula};
+pub(crate) use quiet::Guess;
 
 /// Parameters and locals of one function.
 const LOCALS_MAX: usize = 48;
+/// Most conditions have no more.
+const LOCALS_FEW: usize = 4;
 
 /// A value of the small part.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,6 +76,10 @@ enum Node {
     Bool(bool),
     Nil,
     Local(usize),
+    /// The note with this place in [`Native::keys`].
+    Note(usize),
+    /// The first bytes of a text.
+    Prefix(Box<Self>, usize),
     At,
     PaymentUsd,
     PaymentKind,
@@ -87,6 +102,7 @@ enum Node {
     Binary(Op, Box<Self>, Box<Self>),
     Choice(Box<Self>, Box<Self>, Box<Self>),
     Math(Math, Vec<Self>),
+    IsMultiple(Box<Self>, Box<Self>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +113,10 @@ enum PaymentText {
     Session,
     Resource,
     Source,
+    Parent,
+    Status,
+    Direction,
+    Via,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +128,10 @@ enum Question {
 
 #[derive(Debug)]
 enum Step {
-    Local(usize, Node),
+    /// Locals from this place on.
+    Locals(usize, Vec<Node>),
+    /// Notes by their places; all values come before the first is written.
+    Notes(Vec<(usize, Node)>),
     ReturnIf(Node, Vec<Node>),
     Return(Vec<Node>),
 }
@@ -117,6 +140,8 @@ enum Step {
 #[derive(Debug)]
 pub(crate) struct Native {
     steps: Vec<Step>,
+    n_locals: usize,
+    keys: Vec<SmolStr>,
 }
 
 /// The machine must be asked.
@@ -125,40 +150,78 @@ struct Bail;
 type Answer<'a> = Result<Val<'a>, Bail>;
 
 /// What a tree is evaluated on.
-struct Frame<'a, 'b> {
+struct Frame<'a, 'b, 'f> {
     case: &'b Case<'a>,
-    locals: [Val<'b>; LOCALS_MAX],
+    keys: &'b [SmolStr],
+    locals: &'f mut [Val<'b>],
+    notes: &'b RuleState,
+    /// What the call wrote so far, by the places of the keys.
+    written: SmallVec<[(usize, Val<'b>); 4]>,
 }
 
 impl Native {
-    /// False if the condition certainly does not hold.
-    pub(crate) fn may_hold(&self, case: &Case<'_>) -> bool {
-        let mut frame = Frame { case, locals: [Val::Nil; LOCALS_MAX] };
-        match self.run(&mut frame) {
-            Ok([result]) => !matches!(frame.eval(result), Ok(Val::Bool(false) | Val::Nil)),
-            Ok(_) | Err(Bail) => true,
-        }
+    /// False if the condition certainly does not hold; then its notes are written.
+    pub(crate) fn may_hold(&self, case: &Case<'_>, notes: &mut RuleState, limits: &Limits) -> bool {
+        let denied = self.with_frame(case, notes, &[], |frame, results| {
+            let [result] = results else { return None };
+            matches!(frame.eval(result), Ok(Val::Bool(false) | Val::Nil)).then_some(())?;
+            notes::changes(frame, limits)
+        });
+        let Some(changes) = denied else { return true };
+        notes::write(changes, &self.keys, notes);
+        false
     }
 
     /// The numbers that a formula returns for these inputs; `None` if the machine must be asked.
     pub(crate) fn numbers(&self, case: &Case<'_>, inputs: &[f64], numbers: &mut Vec<f64>) -> Option<()> {
-        let mut frame = Frame { case, locals: [Val::Nil; LOCALS_MAX] };
-        for (local, input) in frame.locals.iter_mut().zip(inputs) {
-            *local = Val::Num(*input);
-        }
-        for result in self.run(&mut frame).ok()? {
-            let Ok(Val::Num(number)) = frame.eval(result) else { return None };
-            numbers.push(number);
-        }
-        Some(())
+        self.with_frame(case, &RuleState::new(), inputs, |frame, results| {
+            for result in results {
+                let Ok(Val::Num(number)) = frame.eval(result) else { return None };
+                numbers.push(number);
+            }
+            Some(())
+        })
     }
 
-    fn run<'b>(&'b self, frame: &mut Frame<'_, 'b>) -> Result<&'b [Node], Bail> {
+    /// Runs the steps up to a `return`, and has `end` look at what it returns; `None` if the machine must be asked.
+    fn with_frame<'b, R>(
+        &'b self,
+        case: &'b Case<'_>,
+        notes: &'b RuleState,
+        inputs: &[f64],
+        end: impl FnOnce(&Frame<'_, 'b, '_>, &'b [Node]) -> Option<R>,
+    ) -> Option<R> {
+        let (mut few, mut many);
+        let locals: &mut [Val<'b>] = if self.n_locals <= LOCALS_FEW {
+            few = [Val::Nil; LOCALS_FEW];
+            &mut few
+        } else {
+            many = [Val::Nil; LOCALS_MAX];
+            &mut many
+        };
+        for (local, input) in locals.iter_mut().zip(inputs) {
+            *local = Val::Num(*input);
+        }
+        let mut frame = Frame { case, keys: &self.keys, locals, notes, written: SmallVec::new() };
+        let results = self.run(&mut frame).ok()?;
+        end(&frame, results)
+    }
+
+    fn run<'b>(&'b self, frame: &mut Frame<'_, 'b, '_>) -> Result<&'b [Node], Bail> {
         for step in &self.steps {
             match step {
-                Step::Local(place, node) => {
-                    let value = frame.eval(node)?;
-                    *frame.locals.get_mut(*place).ok_or(Bail)? = value;
+                Step::Locals(first, nodes) => {
+                    for (place, node) in (*first..).zip(nodes) {
+                        let value = frame.eval(node)?;
+                        *frame.locals.get_mut(place).ok_or(Bail)? = value;
+                    }
+                }
+                Step::Notes(assignments) => {
+                    let mut values = SmallVec::<[_; 4]>::new();
+                    for (key, node) in assignments {
+                        values.push((*key, frame.eval(node)?));
+                    }
+                    frame.written.extend(values);
                 }
                 Step::ReturnIf(condition, results) => {
                     if truthy(frame.eval(condition)?) {
@@ -176,7 +239,7 @@ fn truthy(value: Val<'_>) -> bool {
     !matches!(value, Val::Nil | Val::Bool(false))
 }
 
-impl<'b> Frame<'_, 'b> {
+impl<'b> Frame<'_, 'b, '_> {
     fn eval(&self, node: &'b Node) -> Answer<'b> {
         let case = self.case;
         Ok(match node {
@@ -186,6 +249,11 @@ impl<'b> Frame<'_, 'b> {
             Node::Bool(flag) => Val::Bool(*flag),
             Node::Nil => Val::Nil,
             Node::Local(place) => *self.locals.get(*place).ok_or(Bail)?,
+            Node::Note(key) => self.note(*key)?,
+            Node::Prefix(text, len) => match self.eval(text)? {
+                Val::Text(text) => Val::Text(text.get(..text.len().min(*len)).ok_or(Bail)?),
+                _ => return Err(Bail),
+            },
             Node::At => Val::Time(case.at.micros()),
             Node::PaymentUsd => Val::Usd(case.payment.map_or(0, |payment| payment.usd().nanos())),
             Node::PaymentKind => Val::Text(case.payment.map_or("tick", |payment| kind_name(payment.kind))),
@@ -232,21 +300,37 @@ impl<'b> Frame<'_, 'b> {
             Node::Choice(condition, then, other) => {
                 self.eval(if truthy(self.eval(condition)?) { then } else { other })?
             }
-            Node::Math(function, args) => Val::Num(self.math(*function, args)?),
+            Node::Math(function, args) => {
+                let mut numbers = SmallVec::<[f64; 6]>::new();
+                for arg in args {
+                    let Val::Num(number) = self.eval(arg)? else { return Err(Bail) };
+                    numbers.push(number);
+                }
+                Val::Num(function.of(&numbers).ok_or(Bail)?)
+            }
+            Node::IsMultiple(amount, unit) => match (self.eval(amount)?, self.eval(unit)?) {
+                (Val::Usd(_), Val::Usd(0)) => Val::Bool(false),
+                (Val::Usd(amount), Val::Usd(unit)) => Val::Bool(amount.checked_rem(unit).ok_or(Bail)? == 0),
+                _ => return Err(Bail),
+            },
         })
     }
 
     fn payment_text(&self, field: PaymentText) -> Val<'b> {
         let Some(payment) = self.case.payment else { return Val::Nil };
         let text = match field {
-            PaymentText::Rail => Some(&payment.rail),
-            PaymentText::Source => Some(&payment.source),
-            PaymentText::Payee => payment.payee.as_ref(),
-            PaymentText::Task => payment.task.as_ref(),
-            PaymentText::Session => payment.session.as_ref(),
-            PaymentText::Resource => payment.resource.as_ref(),
+            PaymentText::Rail => Some(payment.rail.as_str()),
+            PaymentText::Source => Some(payment.source.as_str()),
+            PaymentText::Payee => payment.payee.as_deref(),
+            PaymentText::Task => payment.task.as_deref(),
+            PaymentText::Session => payment.session.as_deref(),
+            PaymentText::Resource => payment.resource.as_deref(),
+            PaymentText::Parent => payment.parent.as_deref(),
+            PaymentText::Status => Some(status_name(payment.status)),
+            PaymentText::Direction => Some(direction_name(payment.direction)),
+            PaymentText::Via => payment.agent_via.map(via_name),
         };
-        text.map_or(Val::Nil, |text| Val::Text(text))
+        text.map_or(Val::Nil, Val::Text)
     }
 
     fn window(
@@ -275,29 +359,29 @@ impl<'b> Frame<'_, 'b> {
             (Question::Count, Some(filter)) => Val::Num(history.count(window, filter) as f64),
         })
     }
+}
 
-    /// Comparisons in the machine's own order, so that what is not a number comes out the same.
-    fn math(&self, function: Math, args: &'b [Node]) -> Result<f64, Bail> {
-        let mut best: Option<f64> = None;
-        for arg in args {
-            let Val::Num(number) = self.eval(arg)? else { return Err(Bail) };
-            best = match (best, function) {
-                (Some(so_far), Math::Max) if !is_above(number, so_far) => Some(so_far),
-                (Some(so_far), Math::Min) if !is_above(so_far, number) => Some(so_far),
-                _ => Some(number),
-            };
-        }
-        let number = best.ok_or(Bail)?;
-        Ok(match function {
-            Math::Max | Math::Min => number,
-            Math::Log => number.ln(),
-            Math::Exp => number.exp(),
-            Math::Abs => number.abs(),
-            Math::Sqrt => number.sqrt(),
+impl Math {
+    /// Comparisons in the machine's own order, so that what is not a number comes out the same; `None` without numbers.
+    fn of(self, numbers: &[f64]) -> Option<f64> {
+        let mut numbers = numbers.iter().copied();
+        let first = numbers.next()?;
+        Some(match self {
+            Self::Max => {
+                numbers.fold(first, |best, number| if is_above(number, best) { number } else { best })
+            }
+            Self::Min => {
+                numbers.fold(first, |best, number| if is_above(best, number) { number } else { best })
+            }
+            Self::Log => first.ln(),
+            Self::Exp => first.exp(),
+            Self::Abs => first.abs(),
+            Self::Sqrt => first.sqrt(),
         })
     }
 }
 
+/// Two operands and an operator, as the machine has it.
 fn binary<'a>(op: Op, left: Val<'a>, right: Val<'a>) -> Answer<'a> {
     use Val::{Num, Time, Usd};
     Ok(match (op, left, right) {

@@ -30,14 +30,15 @@ return rule {
 ```
 
 A script can score, fire, decode or stay silent. It has no clock, no random numbers, no files, no network and no other
-script. A call that runs too long or takes too much memory is stopped, its notes are taken back, and the failure is
-shown with its line and the payment that caused it; a rule or score that keeps failing is quarantined. Nothing is lost
-by a failing script. `state.key` keeps texts, numbers, flags, dollars and times per rule and agent (32 keys of 256
+script. A call that runs too long (50 ms) or takes too much memory (8 MB) is stopped, its notes are taken back, and the
+failure is shown with its line and the payment that caused it; a rule or score that keeps failing (20 times) is
+quarantined until it is edited. Nothing is lost by a failing script. `state.key` keeps texts, numbers, flags, dollars and times per rule and agent (32 keys of 256
 bytes). Keep nothing in variables of the file between calls: it is gone after a reload.
 
-A condition or formula of comparisons, arithmetic, `math`, fields, windows, `local x = …` and `if … then return … end`
-is also read into a tree that is asked first: where it finds that nothing fires, the machine is not entered at all.
-Notes, tables, text functions and calls of one's own always enter it, which costs about ten times as much.
+A condition or formula of comparisons, arithmetic, `math`, fields, windows, notes, `local x = …` and `if … then return …
+end` is also read into a tree that is asked first: where it finds that nothing fires, the machine is not entered at all.
+Tables, text functions (but `string.sub(text, 1, 100)`) and calls of one's own always enter it, which costs about ten
+times as much. A formula that is zero where no signal has a probability is not even asked about calm agents.
 "#;
 
 /// The page that `scripts/README.md` holds.

@@ -145,7 +145,8 @@ impl Rule {
         if self.counters.is_quarantined() || !self.scope.covers(case.subject) {
             return None;
         }
-        if self.native.as_ref().is_some_and(|native| !native.may_hold(case)) {
+        let limits = &self.vm.shared.limits;
+        if self.native.as_ref().is_some_and(|native| !native.may_hold(case, notes, limits)) {
             self.counters.good();
             return None;
         }
@@ -182,15 +183,31 @@ fn compare(scored: &Score, in_force: f64, threshold: f64) -> String {
 
 #[cfg(test)]
 impl LuaRules {
-    /// What each rule's tree and its machine say of a case.
-    pub(crate) fn both(&self, case: &Case<'_>) -> Vec<(SmolStr, Option<bool>, bool)> {
+    /// What each rule's tree and its machine say of a case, and the notes that they leave.
+    pub(crate) fn both(&self, case: &Case<'_>, notes: &RuleState) -> Vec<Both> {
         let ask = |rule: &Rule| {
-            let native = rule.native.as_ref().map(|native| native.may_hold(case));
-            let machine = view::with_case(case, || rule.holds(&mut RuleState::new()));
-            (rule.info.id.clone(), native, machine.is_ok_and(|reason| reason.is_some()))
+            let (mut by_tree, mut by_machine) = (notes.clone(), notes.clone());
+            let limits = &rule.vm.shared.limits;
+            let tree = rule.native.as_ref().map(|native| native.may_hold(case, &mut by_tree, limits));
+            let machine = view::with_case(case, || rule.holds(&mut by_machine));
+            let is_error = machine.is_err();
+            let machine = machine.is_ok_and(|reason| reason.is_some());
+            Both { rule: rule.info.id.clone(), tree, machine, is_error, by_tree, by_machine }
         };
         self.rules.iter().map(ask).collect()
     }
+}
+
+/// See [`LuaRules::both`].
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Both {
+    pub(crate) rule: SmolStr,
+    pub(crate) tree: Option<bool>,
+    pub(crate) machine: bool,
+    pub(crate) is_error: bool,
+    pub(crate) by_tree: RuleState,
+    pub(crate) by_machine: RuleState,
 }
 
 /// Why a condition holds, in the rule's words; in plain ones if its explanation failed.
@@ -294,6 +311,9 @@ impl RuleSet for LuaRules {
                 }
             }
             for (index, (score, threshold)) in self.shadows.iter_mut().enumerate() {
+                if case.signals.are_quiet() && score.ignores_quiet() {
+                    continue;
+                }
                 // A failure is counted where it happens.
                 if let Ok(scored) = score.score(case)
                     && scored.value > *threshold

@@ -10,7 +10,7 @@ use railwatch_model::{Contribution, Signal, SignalKind, SmolStr, Verdict};
 use railwatch_plugin::score::{Case, Score, ScoreError, Scorer};
 
 use crate::error::{Failure, ScriptError};
-use crate::native::{self, Native};
+use crate::native::{self, Guess, Native};
 use crate::rule::record;
 use crate::spec::{Spec, closest};
 use crate::status::{Counters, ScriptKind};
@@ -35,6 +35,8 @@ pub struct LuaScore {
     formula: Function,
     /// The formula without the machine, if it is written simply enough.
     native: Option<Arc<Native>>,
+    /// True if the formula is zero where all detectors are quiet, whatever else they say.
+    ignores_quiet: bool,
 }
 
 /// One number that a formula asks for.
@@ -46,13 +48,23 @@ enum Input {
     PaymentUsd,
 }
 
+impl Input {
+    /// What is known of it where no signal fires and none has a probability.
+    fn guess_when_quiet(&self) -> Guess {
+        match self {
+            Self::Signal { field: Field::Probability | Field::Raised, .. } => Guess::Number(0.0),
+            Self::Signal { field: Field::Ratio | Field::Other(_), .. } | Self::PaymentUsd => Guess::Finite,
+        }
+    }
+}
+
 /// A number of a signal.
 #[derive(Debug, Clone)]
 enum Field {
     /// Zero while the detector is still learning.
     Probability,
     Ratio,
-    /// One if the signal is raised or firing, zero if not.
+    /// One if the signal fires, or is raised and has a probability; zero if not.
     Raised,
     Other(SmolStr),
 }
@@ -63,7 +75,11 @@ impl Field {
         let number = match self {
             Self::Probability if signal.verdict == Verdict::Learning => 0.0,
             Self::Probability => signal.probability,
-            Self::Raised => f64::from(u8::from(signal.verdict >= Verdict::Raised)),
+            Self::Raised => f64::from(u8::from(match signal.verdict {
+                Verdict::Firing => true,
+                Verdict::Raised => signal.probability > 0.0,
+                Verdict::Usual | Verdict::Learning => false,
+            })),
             Self::Ratio => signal.ratio(),
             Self::Other(name) => signal_number(Some(signal), name).unwrap_or(0.0),
         };
@@ -98,14 +114,16 @@ impl LuaScore {
         let mut kinds = Vec::new();
         let inputs =
             inputs.iter().map(|text| input(text, &mut kinds).map_err(|why| spec.error("inputs", why)));
-        let inputs = inputs.collect::<Result<_, _>>()?;
+        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
         let formula: Function = spec.require("formula", "a function of the inputs")?;
         let native = formula.info().line_defined.and_then(|line| native::formula(source, line, parts.len()));
+        let guesses: Vec<Guess> = inputs.iter().map(Input::guess_when_quiet).collect();
+        let ignores_quiet = native.as_ref().is_some_and(|native| native.is_zero_for(&guesses));
         let native = native.map(Arc::new);
         let name = SmolStr::from(name);
         let counters = Counters::new(&spec, name.clone(), ScriptKind::Score, vm.shared.limits.errors_max)?;
         let parts = parts.into_iter().map(SmolStr::from).collect();
-        Ok(Self { name, counters, vm: Arc::clone(vm), kinds, inputs, parts, formula, native })
+        Ok(Self { name, counters, vm: Arc::clone(vm), kinds, inputs, parts, formula, native, ignores_quiet })
     }
 
     /// True if the formula runs beside the one in force and decides nothing.
@@ -226,6 +244,10 @@ impl LuaScore {
 }
 
 impl Scorer for LuaScore {
+    fn ignores_quiet(&self) -> bool {
+        self.ignores_quiet
+    }
+
     fn score(&mut self, case: &Case<'_>) -> Result<Score, ScoreError> {
         if self.counters.is_quarantined() {
             return Err(ScoreError(format!("{} is quarantined", self.vm.file)));

@@ -8,7 +8,7 @@ use railwatch_model::{Kind, Payment, Signal, SmolStr, Subject, Timestamp, Usd};
 use railwatch_plugin::detector::Profile;
 use railwatch_plugin::history::{Dimension, Filter, HistoryView};
 use railwatch_plugin::rules::{RuleInfo, RuleState};
-use railwatch_plugin::score::Case;
+use railwatch_plugin::score::{Case, Signals};
 
 /// Payments of one test.
 pub(crate) const FEED_MAX: usize = 2_000;
@@ -185,7 +185,7 @@ pub(crate) fn play<E>(
                 at: now,
                 subject: &subject,
                 payment: payment.as_ref(),
-                signals: &signals,
+                signals: Signals::known(&signals),
                 score,
                 profile: &profile,
                 history: &life.history,
@@ -205,7 +205,7 @@ pub(crate) fn play<E>(
                 at: now,
                 subject,
                 payment: None,
-                signals: &signals,
+                signals: Signals::known(&signals),
                 score,
                 profile: &profile,
                 history: &life.history,

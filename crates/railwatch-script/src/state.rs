@@ -13,7 +13,7 @@ use crate::value::{self, Scalar};
 use crate::vm::Shared;
 
 /// Bytes of a key.
-const KEY_LEN_MAX: usize = 64;
+pub(crate) const KEY_LEN_MAX: usize = 64;
 
 /// The notes of the call in hand.
 #[derive(Debug, Default)]
@@ -109,21 +109,48 @@ pub(crate) fn object(lua: &Lua, shared: &Arc<Shared>) -> Result<Table> {
     Ok(object)
 }
 
-/// A value as the engine stores it: one character for its type, then its text.
+/// What a stored note is; the first character of its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Usd,
+    Time,
+    Flag,
+    Number,
+    Text,
+}
+
+impl Mark {
+    const ALL: [(Self, &str); 5] =
+        [(Self::Usd, "$"), (Self::Time, "@"), (Self::Flag, "?"), (Self::Number, "#"), (Self::Text, "\"")];
+
+    /// A stored note in its parts.
+    pub(crate) fn read(text: &str) -> (Self, &str) {
+        let (mark, body) = text.split_once(' ').unwrap_or(("\"", text));
+        let known = Self::ALL.iter().find(|(_, sign)| *sign == mark);
+        (known.map_or(Self::Text, |(mark, _)| *mark), body)
+    }
+}
+
+/// A note as the engine stores it: one character for what it is, then its text.
+pub(crate) fn stored(mark: Mark, body: impl std::fmt::Display) -> SmolStr {
+    let sign = Mark::ALL.iter().find(|(known, _)| *known == mark).map_or("\"", |(_, sign)| *sign);
+    format_smolstr!("{sign} {body}")
+}
+
 fn encode(value: &Value, shared: &Shared) -> Result<Option<SmolStr>> {
     if let Some(scalar) = Scalar::read(value, &shared.arena)? {
         return match scalar {
-            Scalar::Usd(usd) => Ok(Some(format_smolstr!("$ {}", usd.nanos()))),
-            Scalar::Time(at) => Ok(Some(format_smolstr!("@ {}", at.micros()))),
+            Scalar::Usd(usd) => Ok(Some(stored(Mark::Usd, usd.nanos()))),
+            Scalar::Time(at) => Ok(Some(stored(Mark::Time, at.micros()))),
             Scalar::Amount(_) => Err(Error::runtime("state keeps amounts in USD only; store p.usd")),
         };
     }
     match value {
         Value::Nil => Ok(None),
-        Value::Boolean(flag) => Ok(Some(format_smolstr!("? {flag}"))),
-        Value::Integer(number) => Ok(Some(format_smolstr!("# {number}"))),
-        Value::Number(number) => Ok(Some(format_smolstr!("# {number}"))),
-        Value::String(text) => Ok(Some(format_smolstr!("\" {}", &*text.to_str()?))),
+        Value::Boolean(flag) => Ok(Some(stored(Mark::Flag, flag))),
+        Value::Integer(number) => Ok(Some(stored(Mark::Number, number))),
+        Value::Number(number) => Ok(Some(stored(Mark::Number, number))),
+        Value::String(text) => Ok(Some(stored(Mark::Text, &*text.to_str()?))),
         other => Err(Error::runtime(format!(
             "state keeps texts, numbers, flags, dollars and times, not a {}",
             other.type_name()
@@ -132,13 +159,15 @@ fn encode(value: &Value, shared: &Shared) -> Result<Option<SmolStr>> {
 }
 
 fn decode(lua: &Lua, text: &str, shared: &Shared) -> Result<Value> {
-    let (kind, body) = text.split_once(' ').unwrap_or(("\"", text));
+    let (mark, body) = Mark::read(text);
     let number = || body.parse::<i64>().ok();
-    match kind {
-        "$" => number().map_or(Ok(Value::Nil), |nanos| value::usd(Usd::from_nanos(nanos), &shared.arena)),
-        "@" => Ok(number().map_or(Value::Nil, |micros| value::time(Timestamp::from_micros(micros)))),
-        "?" => Ok(Value::Boolean(body == "true")),
-        "#" => Ok(body.parse().map_or(Value::Nil, Value::Number)),
-        _ => Ok(Value::String(lua.create_string(body)?)),
+    match mark {
+        Mark::Usd => {
+            number().map_or(Ok(Value::Nil), |nanos| value::usd(Usd::from_nanos(nanos), &shared.arena))
+        }
+        Mark::Time => Ok(number().map_or(Value::Nil, |micros| value::time(Timestamp::from_micros(micros)))),
+        Mark::Flag => Ok(Value::Boolean(body == "true")),
+        Mark::Number => Ok(body.parse().map_or(Value::Nil, Value::Number)),
+        Mark::Text => Ok(Value::String(lua.create_string(body)?)),
     }
 }

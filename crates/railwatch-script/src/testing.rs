@@ -6,7 +6,7 @@ mod scene;
 use mlua::{Table, Value};
 use railwatch_model::{AgentId, Money, Payment, Rate, Subject, Timestamp, Usd, Valuation};
 use railwatch_plugin::detector::Profile;
-use railwatch_plugin::score::Case;
+use railwatch_plugin::score::{Case, Signals};
 
 pub(crate) use decoded::rail;
 
@@ -267,7 +267,7 @@ pub(crate) fn score(cx: &Context<'_>, score: &LuaScore, tests: Value, report: &m
             at: Timestamp::EPOCH,
             subject: &subject,
             payment: payment.as_ref(),
-            signals: &signals,
+            signals: Signals::known(&signals),
             score: 0.0,
             profile: &profile,
             history: &nothing,

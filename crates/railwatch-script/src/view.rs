@@ -200,7 +200,7 @@ pub(crate) fn direction_name(direction: Direction) -> &'static str {
     }
 }
 
-fn via_name(via: AgentVia) -> &'static str {
+pub(crate) fn via_name(via: AgentVia) -> &'static str {
     match via {
         AgentVia::Explicit => "explicit",
         AgentVia::Mapped => "mapped",

@@ -12,7 +12,7 @@ use railwatch_plugin::decode::{Decoded, Message};
 use railwatch_plugin::detector::Profile;
 use railwatch_plugin::history::{Dimension, Filter, HistoryView};
 use railwatch_plugin::rules::{Firing, RuleSet, RuleState};
-use railwatch_plugin::score::Case;
+use railwatch_plugin::score::{Case, Signals};
 use railwatch_script::{Files, Health, Limits, LuaRules, ScriptError, Scripts, run_tests};
 
 /// A history with one answer to every question.
@@ -99,7 +99,7 @@ fn evaluate_as(
         at,
         subject,
         payment,
-        signals: &signals,
+        signals: Signals::known(&signals),
         score: 0.75,
         profile: &profile,
         history: &Lately,
@@ -378,7 +378,7 @@ fn scores_add_up_or_say_what_is_wrong() {
             at,
             subject: &subject,
             payment: Some(&payment),
-            signals: &signals,
+            signals: Signals::known(&signals),
             score: 0.0,
             profile: &profile,
             history: &Lately,

@@ -43,7 +43,7 @@ type Parts = SmallVec<[(SmolStr, f64); 4]>;
 impl Scorer for Probability {
     fn score(&mut self, case: &Case<'_>) -> Result<Score, ScoreError> {
         let founding = founding(case, |signal| signal.verdict >= Verdict::Raised && signal.probability > 0.0);
-        let mut score = add_up(noisy_or(case.signals));
+        let mut score = add_up(noisy_or(&case.signals));
         if founding.iter().map(|(_, points)| points).sum::<f64>() > score.value {
             score = add_up(founding);
         }

@@ -17,7 +17,7 @@ use railwatch_plugin::column::{Column, Look, Row};
 use railwatch_plugin::detector::{Announcement, Booking, Budget, Observation, Period, Profile, Usual};
 use railwatch_plugin::explain::explain;
 use railwatch_plugin::history::{Dimension, Filter, HistoryView};
-use railwatch_plugin::score::Case;
+use railwatch_plugin::score::{Case, Signals};
 
 /// 2026-03-02, a Monday.
 const START: i64 = 1_772_409_600;
@@ -206,7 +206,7 @@ fn scores(rig: &Rig, now_secs: i64) -> [f64; 2] {
             at: now,
             subject: &rig.subject,
             payment: None,
-            signals: &signals,
+            signals: Signals::known(&signals),
             score: 0.0,
             profile: &rig.profile,
             history: &NoHistory,

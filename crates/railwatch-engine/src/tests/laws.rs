@@ -2,8 +2,11 @@
 
 use proptest::prelude::*;
 use railwatch_model::{
-    Action, Condition, ConditionKind, Holding, Matcher, Severity, Silence, SilenceId, Status, Subject,
+    Action, Condition, ConditionKind, Contribution, Holding, Matcher, Severity, Silence, SilenceId, Status,
+    Subject,
 };
+use railwatch_plugin::history::HistoryNeed;
+use railwatch_plugin::rules::{Firing, RuleInfo, RuleSet, RuleState};
 
 use super::*;
 use crate::SortBy;
@@ -77,6 +80,74 @@ fn deed(act: u8, now: Timestamp, engine: &Engine) -> Option<Record> {
     Some(Record::Action { now, by: "ana".into(), action })
 }
 
+/// Scores what fires, and may say that it need not be asked where nothing does.
+#[derive(Debug)]
+struct Loud {
+    ignores_quiet: bool,
+}
+
+impl Scorer for Loud {
+    fn score(&mut self, case: &Case<'_>) -> Result<Score, ScoreError> {
+        let is_firing = case.signals.iter().any(|signal| signal.verdict == Verdict::Firing);
+        let points = if is_firing { 0.9 } else { 0.0 };
+        Ok(Score { value: points, contributions: vec![Contribution { name: "loud".into(), points }] })
+    }
+
+    fn ignores_quiet(&self) -> bool {
+        self.ignores_quiet
+    }
+}
+
+/// Three rules: one looks at quiet signals, one at its notes, one at the score.
+#[derive(Debug)]
+struct Curious(Vec<RuleInfo>);
+
+impl Curious {
+    fn new() -> Self {
+        let rule = |id: &str| RuleInfo {
+            id: id.into(),
+            severity: Severity::Low,
+            hold: Duration::ZERO,
+            clear_after: Duration::from_secs(120),
+            shadow: id == "notes",
+        };
+        Self(["signals", "notes", "score"].map(rule).to_vec())
+    }
+}
+
+impl RuleSet for Curious {
+    fn rules(&self) -> &[RuleInfo] {
+        &self.0
+    }
+
+    fn need(&self) -> HistoryNeed {
+        HistoryNeed::default()
+    }
+
+    fn evaluate(&mut self, case: &Case<'_>, states: &mut [RuleState], firings: &mut Vec<Firing>) {
+        let seen = states[1].get("seen").map_or(0, |seen| seen.parse::<u32>().unwrap()) + 1;
+        states[1].insert("seen".into(), seen.to_string().into());
+        let review = case.signal(&SignalKind::Review).is_some();
+        let holds = [
+            case.payment.is_some() && case.signals.iter().any(|signal| signal.value > 20.0),
+            seen.is_multiple_of(5),
+            case.score > 0.5 && review,
+        ];
+        let told = holds.into_iter().enumerate().filter(|(_, holds)| *holds);
+        firings.extend(told.map(|(rule, _)| Firing { rule, why: format!("{seen} {:?}", case.signals) }));
+    }
+}
+
+/// The engine with rules, whose scorer must be asked or not.
+fn ruled(ignores_quiet: bool) -> Engine {
+    let mut engine = engine();
+    let mut generation = generation(2, 100.0);
+    generation.scorer = Box::new(Loud { ignores_quiet });
+    generation.rules = Box::new(Curious::new());
+    drop(engine.install(generation));
+    engine
+}
+
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = (0..90_i64, 0..400_i64, 0..3_u8, 0..140_u8, 0..8_u8, 0..14_u8)
         .prop_map(|(gap, lag, agent, id, status, act)| Event { gap, lag, agent, id, status, act });
@@ -125,6 +196,19 @@ proptest! {
         prop_assert_eq!(snapshot(&live), snapshot(&replayed));
         prop_assert_eq!(live_effects, effects);
         prop_assert_eq!(live.seen_len(), replayed.seen_len());
+    }
+
+    /// Signals that nobody asked for, and a score that nobody needed, change nothing.
+    #[test]
+    fn calm_agents_are_judged_like_others(events in events()) {
+        let (mut asked, mut expected) = (ruled(false), Effects::default());
+        let records = journal(&events, &mut asked, &mut expected);
+        let (mut spared, mut effects) = (ruled(true), Effects::default());
+        for record in &records {
+            spared.reapply(1, record, &mut effects);
+        }
+        prop_assert_eq!(snapshot(&asked), snapshot(&spared));
+        prop_assert_eq!(expected, effects);
     }
 
     /// A checkpoint that is taken piecemeal while the engine goes on, restored and continued, equals a run without.

@@ -1,24 +1,24 @@
 //! From the text of a function to its tree; `None` for whatever is outside of the small part.
 
-use std::time::Duration;
+use railwatch_model::SmolStr;
 
-use railwatch_model::{SignalKind, Usd};
-use railwatch_plugin::history::Dimension;
-
-use super::{Calendar, LOCALS_MAX, Math, Native, Node, Op, PaymentText, Question, Step};
-use crate::time::FIELDS;
-use crate::view::{KINDS, SIGNAL_NUMBERS, WINDOW_MAX};
+use super::token::{Token, tokens};
+use super::{LOCALS_MAX, Math, Native, Node, Op, Step};
+use crate::state::KEY_LEN_MAX;
 
 /// How deep expressions may be nested.
 const DEPTH_MAX: usize = 40;
 
-/// The tree of the condition `when = function(p, a) … end` that begins in line `line` of `source`.
+/// The tree of the condition `when = function(p, a, state) … end` that begins in line `line` of `source`.
 pub(crate) fn condition(source: &str, line: usize) -> Option<Native> {
     let mut parser = Parser::at_function(source, line, "when")?;
     let params = parser.params()?;
-    let [payment, agent] = params.as_slice() else { return None };
-    parser.payment = Some(payment.clone());
-    parser.agent = Some(agent.clone());
+    let mut params = params.into_iter();
+    (parser.payment, parser.agent, parser.notes) =
+        (Some(params.next()?), Some(params.next()?), params.next());
+    if params.next().is_some() {
+        return None;
+    }
     parser.body(&[1])
 }
 
@@ -30,81 +30,20 @@ pub(crate) fn formula(source: &str, line: usize, n_parts: usize) -> Option<Nativ
     parser.body(&[n_parts])
 }
 
-#[derive(Debug, Clone, PartialEq)]
-enum Token {
-    Name(String),
-    Number(f64),
-    Text(String),
-    Symbol(&'static str),
-}
-
-/// Longer ones first.
-const SYMBOLS: &[&str] = &[
-    "==", "~=", "<=", ">=", "..", "//", "(", ")", "{", "}", "[", "]", ",", ".", ":", "=", "<", ">", "+", "-",
-    "*", "/", "%", "^", "#", ";",
-];
-
-fn tokens(source: &str) -> Option<Vec<(usize, Token)>> {
-    let mut tokens = Vec::new();
-    let (mut rest, mut line) = (source, 1);
-    while let Some(first) = rest.chars().next() {
-        let len = if first == '\n' {
-            line += 1;
-            1
-        } else if first.is_whitespace() {
-            first.len_utf8()
-        } else if rest.starts_with("--") {
-            if rest.starts_with("--[") {
-                return None;
-            }
-            rest.find('\n').unwrap_or(rest.len())
-        } else if first.is_ascii_alphabetic() || first == '_' {
-            let len = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-            tokens.push((line, Token::Name(rest.get(..len)?.to_owned())));
-            len
-        } else if first.is_ascii_digit() {
-            let len = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(rest.len());
-            let text = rest.get(..len)?;
-            // Other ways to write a number are left to the machine.
-            if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-                return None;
-            }
-            tokens.push((line, Token::Number(text.parse().ok()?)));
-            len
-        } else if first == '"' || first == '\'' {
-            let len = rest.get(1..)?.find(first)?;
-            let text = rest.get(1..=len)?;
-            if text.contains(['\\', '\n']) {
-                // An escaped quote would end it too early; a text of several lines is none.
-                return None;
-            }
-            tokens.push((line, Token::Text(text.to_owned())));
-            len + 2
-        } else if first == '`' {
-            let len = rest.get(1..)?.find('`')?;
-            line += rest.get(1..=len)?.matches('\n').count();
-            tokens.push((line, Token::Symbol("`")));
-            len + 2
-        } else {
-            let symbol = SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol))?;
-            tokens.push((line, Token::Symbol(symbol)));
-            symbol.len()
-        };
-        rest = rest.get(len..)?;
-    }
-    Some(tokens)
-}
-
-struct Parser {
+#[derive(Default)]
+pub(super) struct Parser {
     tokens: Vec<Token>,
-    at: usize,
+    pub(super) at: usize,
     depth: usize,
     /// What the parameters are called.
-    payment: Option<String>,
-    agent: Option<String>,
-    locals: Vec<String>,
+    pub(super) payment: Option<String>,
+    pub(super) agent: Option<String>,
+    pub(super) notes: Option<String>,
+    pub(super) locals: Vec<String>,
+    /// The keys of notes, each once.
+    keys: Vec<SmolStr>,
     /// Names that the file gives to functions of `math`.
-    aliases: Vec<(String, Math)>,
+    pub(super) aliases: Vec<(String, Math)>,
 }
 
 impl Parser {
@@ -125,8 +64,7 @@ impl Parser {
             return None;
         }
         let tokens = all.into_iter().map(|(_, token)| token).collect();
-        let (payment, agent, locals) = (None, None, Vec::new());
-        let mut parser = Self { tokens, at: 0, depth: 0, payment, agent, locals, aliases: Vec::new() };
+        let mut parser = Self { tokens, ..Self::default() };
         while parser.take_name("local") {
             parser.alias()?;
         }
@@ -154,7 +92,7 @@ impl Parser {
     }
 
     /// `math.max`, not called.
-    fn math(&mut self) -> Option<Math> {
+    pub(super) fn math(&mut self) -> Option<Math> {
         (self.take_name("math") && self.take(".")).then_some(())?;
         match self.name()?.as_str() {
             "max" => Some(Math::Max),
@@ -167,11 +105,11 @@ impl Parser {
         }
     }
 
-    fn peek(&self) -> Option<&Token> {
+    pub(super) fn peek(&self) -> Option<&Token> {
         self.tokens.get(self.at)
     }
 
-    fn take(&mut self, symbol: &'static str) -> bool {
+    pub(super) fn take(&mut self, symbol: &'static str) -> bool {
         let found = self.peek() == Some(&Token::Symbol(symbol));
         self.at += usize::from(found);
         found
@@ -181,19 +119,19 @@ impl Parser {
         matches!(self.peek(), Some(Token::Name(found)) if found == name)
     }
 
-    fn take_name(&mut self, name: &str) -> bool {
+    pub(super) fn take_name(&mut self, name: &str) -> bool {
         let found = self.is_name(name);
         self.at += usize::from(found);
         found
     }
 
-    fn name(&mut self) -> Option<String> {
+    pub(super) fn name(&mut self) -> Option<String> {
         let Some(Token::Name(name)) = self.peek().cloned() else { return None };
         self.at += 1;
         Some(name)
     }
 
-    fn text(&mut self) -> Option<String> {
+    pub(super) fn text(&mut self) -> Option<String> {
         let Some(Token::Text(text)) = self.peek().cloned() else { return None };
         self.at += 1;
         Some(text)
@@ -218,12 +156,16 @@ impl Parser {
         let mut steps = Vec::new();
         loop {
             let step = if self.take_name("local") {
-                let name = self.name()?;
+                let names = self.names()?;
                 self.take("=").then_some(())?;
-                let value = self.expression()?;
-                (self.locals.len() < LOCALS_MAX).then_some(())?;
-                self.locals.push(name);
-                Step::Local(self.locals.len() - 1, value)
+                let values = self.list()?;
+                let first = self.locals.len();
+                self.locals.extend(names);
+                let n_names = self.locals.len() - first;
+                (self.locals.len() <= LOCALS_MAX && n_names == values.len()).then_some(())?;
+                Step::Locals(first, values)
+            } else if self.notes.as_deref().is_some_and(|notes| self.is_name(notes)) {
+                self.notes()?
             } else if self.take_name("if") {
                 let condition = self.expression()?;
                 (self.take_name("then") && self.take_name("return")).then_some(())?;
@@ -243,12 +185,42 @@ impl Parser {
             }
             steps.push(step);
             if is_last {
-                return self.take_name("end").then_some(Native { steps });
+                let n_locals = self.locals.len();
+                return self.take_name("end").then_some(Native { steps, n_locals, keys: self.keys });
             }
         }
     }
 
-    fn list(&mut self) -> Option<Vec<Node>> {
+    /// `state.a, state.b = x, y`, each key once.
+    fn notes(&mut self) -> Option<Step> {
+        let mut keys = Vec::new();
+        loop {
+            let name = self.name()?;
+            (self.notes.as_ref() == Some(&name)).then_some(())?;
+            let key = self.key()?;
+            (!keys.contains(&key)).then_some(())?;
+            keys.push(key);
+            if !self.take(",") {
+                break;
+            }
+        }
+        self.take("=").then_some(())?;
+        let values = self.list()?;
+        (values.len() == keys.len()).then(|| Step::Notes(keys.into_iter().zip(values).collect()))
+    }
+
+    /// `.key`, the place of a key of notes.
+    pub(super) fn key(&mut self) -> Option<usize> {
+        self.take(".").then_some(())?;
+        let key = self.name()?;
+        (key.len() <= KEY_LEN_MAX).then_some(())?;
+        Some(self.keys.iter().position(|known| *known == key).unwrap_or_else(|| {
+            self.keys.push(key.into());
+            self.keys.len() - 1
+        }))
+    }
+
+    pub(super) fn list(&mut self) -> Option<Vec<Node>> {
         let mut nodes = vec![self.expression()?];
         while self.take(",") {
             nodes.push(self.expression()?);
@@ -256,7 +228,7 @@ impl Parser {
         Some(nodes)
     }
 
-    fn expression(&mut self) -> Option<Node> {
+    pub(super) fn expression(&mut self) -> Option<Node> {
         self.depth += 1;
         (self.depth <= DEPTH_MAX).then_some(())?;
         let node = if self.take_name("if") { self.choice()? } else { self.or()? };
@@ -376,164 +348,5 @@ impl Parser {
             }
             _ => Some(node),
         }
-    }
-
-    fn named(&mut self, name: &str) -> Option<Node> {
-        if let Some(place) = self.locals.iter().rposition(|local| local == name) {
-            self.at += 1;
-            return Some(Node::Local(place));
-        }
-        if self.payment.as_deref() == Some(name) {
-            self.at += 1;
-            return self.payment_field();
-        }
-        if self.agent.as_deref() == Some(name) {
-            self.at += 1;
-            return self.agent_member();
-        }
-        if let Some((_, function)) = self.aliases.iter().find(|(alias, _)| alias == name) {
-            let function = *function;
-            self.at += 1;
-            return self.call(function);
-        }
-        match name {
-            "math" => {
-                let function = self.math()?;
-                self.call(function)
-            }
-            "nil" | "true" | "false" => {
-                self.at += 1;
-                Some(if name == "nil" { Node::Nil } else { Node::Bool(name == "true") })
-            }
-            "usd" | "duration" => {
-                self.at += 1;
-                self.take("(").then_some(())?;
-                let node = if name == "usd" {
-                    self.dollars()?
-                } else {
-                    Node::Number(span(&self.text()?)?.as_secs_f64())
-                };
-                self.take(")").then_some(node)
-            }
-            _ => None,
-        }
-    }
-
-    fn call(&mut self, function: Math) -> Option<Node> {
-        self.take("(").then_some(())?;
-        let args = self.list()?;
-        let is_one = args.len() == 1;
-        (self.take(")") && (is_one || matches!(function, Math::Max | Math::Min))).then_some(())?;
-        Some(Node::Math(function, args))
-    }
-
-    /// The constant in `usd(…)`.
-    fn dollars(&mut self) -> Option<Node> {
-        let text = match self.peek()?.clone() {
-            Token::Number(number) => number.to_string(),
-            Token::Text(text) => text.trim().trim_start_matches('$').replace(',', ""),
-            Token::Name(_) | Token::Symbol(_) => return None,
-        };
-        self.at += 1;
-        Usd::parse(&text).ok().map(|usd| Node::Usd(usd.nanos()))
-    }
-
-    fn payment_field(&mut self) -> Option<Node> {
-        self.take(".").then_some(())?;
-        Some(match self.name()?.as_str() {
-            "at" => Node::At,
-            "usd" => Node::PaymentUsd,
-            "kind" => Node::PaymentKind,
-            "rail" => Node::PaymentText(PaymentText::Rail),
-            "payee" => Node::PaymentText(PaymentText::Payee),
-            "task" => Node::PaymentText(PaymentText::Task),
-            "session" => Node::PaymentText(PaymentText::Session),
-            "resource" => Node::PaymentText(PaymentText::Resource),
-            "source" => Node::PaymentText(PaymentText::Source),
-            _ => return None,
-        })
-    }
-
-    fn agent_member(&mut self) -> Option<Node> {
-        if self.take(":") {
-            return self.agent_method();
-        }
-        self.take(".").then_some(())?;
-        let field = self.name()?;
-        Some(match field.as_str() {
-            "score" => Node::Score,
-            "unmapped" => Node::Unmapped,
-            "first_seen_at" => Node::FirstSeen,
-            "previous_at" => Node::Previous,
-            kind if KINDS.contains(&kind) => {
-                self.take(".").then_some(())?;
-                let kind = SignalKind::from_name(kind);
-                match self.name()?.as_str() {
-                    "firing" => Node::SignalFiring(kind),
-                    number if SIGNAL_NUMBERS.contains(&number) => Node::SignalNumber(kind, number.into()),
-                    _ => return None,
-                }
-            }
-            _ => return None,
-        })
-    }
-
-    fn agent_method(&mut self) -> Option<Node> {
-        let method = self.name()?;
-        self.take("(").then_some(())?;
-        let node = match method.as_str() {
-            "spent" => self.window(Question::Spent)?,
-            "count" => self.window(Question::Count)?,
-            "largest" => self.window(Question::Largest)?,
-            "declined" => Node::Declined(span(&self.text()?)?),
-            "distinct" => {
-                let window = span(&self.text()?)?;
-                self.take(",").then_some(())?;
-                Node::Distinct(window, dimension(&self.text()?)?)
-            }
-            "is_new" => {
-                let dimension = dimension(&self.text()?)?;
-                self.take(",").then_some(())?;
-                Node::IsNew(dimension, Box::new(self.expression()?))
-            }
-            _ => return None,
-        };
-        self.take(")").then_some(node)
-    }
-
-    fn window(&mut self, question: Question) -> Option<Node> {
-        let window = span(&self.text()?)?;
-        let by = if self.take(",") {
-            let dimension = dimension(&self.text()?)?;
-            self.take(",").then_some(())?;
-            Some((dimension, Box::new(self.expression()?)))
-        } else {
-            None
-        };
-        Some(Node::Window(question, window, by))
-    }
-
-    /// `p.at:hour()`, in UTC.
-    fn method(&mut self, receiver: Node) -> Option<Node> {
-        self.take(":").then_some(())?;
-        let name = self.name()?;
-        let (_, field) = FIELDS.iter().find(|(known, _)| *known == name)?;
-        (self.take("(") && self.take(")")).then_some(())?;
-        let calendar: Calendar = *field;
-        Some(Node::Calendar(calendar, Box::new(receiver)))
-    }
-}
-
-fn span(text: &str) -> Option<Duration> {
-    let span = text.parse::<railwatch_plugin::config::Span>().ok()?.0;
-    (span <= WINDOW_MAX).then_some(span)
-}
-
-fn dimension(name: &str) -> Option<Dimension> {
-    match name {
-        "rail" => Some(Dimension::Rail),
-        "payee" => Some(Dimension::Payee),
-        "task" => Some(Dimension::Task),
-        _ => None,
     }
 }

@@ -50,7 +50,7 @@ pub(super) const SCORE: &[Entry] = &[
     Entry(
         "inputs",
         "{ string }",
-        "The numbers that `formula` gets: `<signal>.<field>`, with the numbers of a signal, its facts, or `raised` (1 or 0); or `payment.usd`. A probability is 0 while its detector learns.",
+        "The numbers that `formula` gets: `<signal>.<field>`, with the numbers of a signal, its facts, or `raised` (1 if it fires, or is raised and has a probability; else 0); or `payment.usd`. A probability is 0 while its detector learns.",
     ),
     Entry("parts", "{ string }", "The names of the numbers that `formula` returns."),
     Entry(
