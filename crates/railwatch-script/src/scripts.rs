@@ -77,6 +77,22 @@ impl Scripts {
         Ok(scripts)
     }
 
+    /// Has scripts that are the same as in an `earlier` generation go on counting where it is: what is known of their
+    /// calls and errors stays, and so does a quarantine. Call it before the rules are given away.
+    #[must_use]
+    pub fn after(mut self, earlier: &[StatusHandle]) -> Self {
+        let rules = self.rules.iter_mut().map(|rule| &mut rule.counters);
+        let scores = self.scores.values_mut().map(|score| &mut score.counters);
+        let rails = self.decoders.values_mut().filter_map(Arc::get_mut).map(|decoder| &mut decoder.counters);
+        for counters in rules.chain(scores).chain(rails) {
+            if let Some(known) = StatusHandle::of_unchanged(earlier, counters) {
+                *counters = known;
+            }
+        }
+        self.status = StatusHandle(self.counters().into());
+        self
+    }
+
     fn add(&mut self, file: &str, loaded: Loaded) {
         self.need.longest = self.need.longest.max(loaded.need);
         self.reports.push(loaded.report);

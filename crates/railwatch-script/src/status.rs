@@ -1,6 +1,7 @@
 //! How each script does: calls, errors, the last failures with the payment that caused them, quarantine.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,7 +33,7 @@ pub enum Health {
     Ok,
     /// It failed lately, and is still called.
     Erroring,
-    /// It failed too often and is not called any more; a reload gives it a new chance.
+    /// It failed too often and is not called any more; an edit of it gives it a new chance, as a restart does.
     Quarantined,
 }
 
@@ -70,9 +71,9 @@ pub struct ScriptStatus {
     pub shadow: bool,
     /// The names of the tests in its file, all of which passed: it would not be in force otherwise.
     pub tests: Vec<String>,
-    /// Calls since it was loaded.
+    /// Calls since it was last edited or railwatch started. A payment that leaves every detector quiet may need none.
     pub calls: u64,
-    /// Failed calls since it was loaded.
+    /// Failed calls since then.
     pub errors: u64,
     /// The latest failures, newest first; at most ten.
     pub last_errors: Vec<LastError>,
@@ -92,6 +93,8 @@ pub(crate) struct Counters {
     pub(crate) name: SmolStr,
     pub(crate) kind: ScriptKind,
     pub(crate) shadow: bool,
+    /// Of the whole file's text.
+    fingerprint: u64,
     about: Option<String>,
     errors_max: u32,
     calls: AtomicU64,
@@ -109,7 +112,10 @@ impl Counters {
         kind: ScriptKind,
         errors_max: u32,
     ) -> Result<Arc<Self>, ScriptError> {
+        let mut hasher = DefaultHasher::new();
+        spec.source.hash(&mut hasher);
         Ok(Arc::new(Self {
+            fingerprint: hasher.finish(),
             file: spec.file.to_owned(),
             name,
             kind,
@@ -123,6 +129,14 @@ impl Counters {
             quarantined: AtomicBool::new(false),
             last: Mutex::new(VecDeque::new()),
         }))
+    }
+
+    /// True if these are the counters of the same script, unchanged.
+    fn continues(&self, earlier: &Self) -> bool {
+        self.fingerprint == earlier.fingerprint
+            && self.file == earlier.file
+            && self.name == earlier.name
+            && self.kind == earlier.kind
     }
 
     pub(crate) fn is_quarantined(&self) -> bool {
@@ -196,6 +210,12 @@ pub struct StatusHandle {
 }
 
 impl StatusHandle {
+    /// The counters of the same script, unchanged, if it was there before.
+    pub(crate) fn of_unchanged(earlier: &[Self], counters: &Counters) -> Option<Arc<Counters>> {
+        let mut all = earlier.iter().flat_map(|handle| handle.counters.iter());
+        all.find(|earlier| counters.continues(earlier)).cloned()
+    }
+
     /// Every script, in the order of their files.
     pub fn status(&self) -> Vec<ScriptStatus> {
         self.counters.iter().map(|counters| counters.status(self.tests_of(&counters.file))).collect()

@@ -143,8 +143,11 @@ impl Edges {
             let running = self.sources.get(name);
             if running.is_none_or(|running| running.origin != origin || running.task.is_finished()) {
                 let section = format!("sources.{name}");
-                let decoder =
-                    decode.map(|path| scripts::decoder(&loaded.scripts, &section, path)).transpose()?;
+                let earlier = running
+                    .and_then(|running| running.scripts.as_ref())
+                    .map_or(&[][..], std::slice::from_ref);
+                let compile = |path| scripts::decoder(&loaded.scripts, &section, path, earlier);
+                let decoder = decode.map(compile).transpose()?;
                 let compiled = decoder.as_ref().map(|compiled| compiled.decoder.clone());
                 let source = build_source(name, config, compiled, &self.secrets, &base_dir)?;
                 sources.insert(name.clone(), PlannedSource { origin, decoder, source });

@@ -28,16 +28,25 @@ pub(crate) struct Built {
     pub(crate) scripts: Vec<StatusHandle>,
 }
 
+/// What a generation takes the place of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Running<'a> {
+    pub(crate) loaded: &'a Loaded,
+    pub(crate) scripts: &'a [StatusHandle],
+}
+
 /// Builds everything that the engine runs from a configuration. Nothing running is touched. What is known about agents
-/// is left out if it is what `running` says, so that the engine need not look at every agent again.
+/// is left out if it is what `running` says, so that the engine need not look at every agent again; scripts that are
+/// what they were there go on counting.
 pub(crate) fn build(
     loaded: &Loaded,
     number: u64,
-    running: Option<&Loaded>,
+    running: Option<Running<'_>>,
 ) -> Result<Built, (String, ConfigError)> {
     let config = &loaded.config;
-    let Compiled { rules, scorer, status } = scripts::compile(loaded)?;
-    let knows_the_same = running.is_some_and(|running| same_directory(&running.config, config));
+    let earlier = running.map_or(&[][..], |running| running.scripts);
+    let Compiled { rules, scorer, status } = scripts::compile(loaded, earlier)?;
+    let knows_the_same = running.is_some_and(|running| same_directory(&running.loaded.config, config));
     let generation = Generation {
         number,
         digest: SmolStr::new(&loaded.digest),
@@ -59,7 +68,7 @@ pub(crate) fn build_or_fail(loaded: &Loaded, number: u64) -> anyhow::Result<Buil
 
 /// Builds a generation that takes the place of a running one, as a reload does.
 pub(crate) fn build_after(running: &Loaded, loaded: &Loaded, number: u64) -> anyhow::Result<Generation> {
-    let built = build(loaded, number, Some(running));
+    let built = build(loaded, number, Some(Running { loaded: running, scripts: &[] }));
     built.map(|built| built.generation).map_err(|(_, error)| anyhow::anyhow!(error.to_string()))
 }
 
@@ -127,8 +136,8 @@ pub(crate) struct Timeline<'a> {
     store: &'a Reader,
     base_dir: PathBuf,
     options: config::Options,
-    /// The latest that was built.
-    in_force: Option<Loaded>,
+    /// The latest that was built, and its scripts.
+    in_force: Option<(Loaded, Vec<StatusHandle>)>,
 }
 
 impl<'a> Timeline<'a> {
@@ -142,19 +151,23 @@ impl<'a> Timeline<'a> {
 
     /// The configuration that was built last.
     pub(crate) fn config(&self) -> Option<&Config> {
-        self.in_force.as_ref().map(|loaded| &loaded.config)
+        self.in_force.as_ref().map(|(loaded, _)| &loaded.config)
+    }
+
+    fn running(&self) -> Option<Running<'_>> {
+        self.in_force.as_ref().map(|(loaded, scripts)| Running { loaded, scripts })
     }
 
     /// Builds a generation, to be what an engine begins with; `None`, with a warning, if that cannot be done any more.
     pub(crate) fn build(&mut self, number: u64) -> Option<Generation> {
         let loaded = recorded(self.store, number, &self.base_dir, &self.options);
-        let built = loaded.and_then(|loaded| match build(&loaded, number, self.in_force.as_ref()) {
+        let built = loaded.and_then(|loaded| match build(&loaded, number, self.running()) {
             Ok(built) => Ok((loaded, built)),
             Err((_, error)) => Err(anyhow::anyhow!(error.to_string())),
         });
         match built {
             Ok((loaded, built)) => {
-                self.in_force = Some(loaded);
+                self.in_force = Some((loaded, built.scripts));
                 Some(built.generation)
             }
             Err(error) => {
@@ -191,7 +204,7 @@ impl<'a> Timeline<'a> {
 
     /// Builds the configuration of the present, to be installed after the one that was built last.
     pub(crate) fn present(&self, loaded: &Loaded, number: u64) -> Result<Built, (String, ConfigError)> {
-        build(loaded, number, self.in_force.as_ref())
+        build(loaded, number, self.running())
     }
 }
 

@@ -362,7 +362,7 @@ impl Host {
 
 /// Compiles the Lua decoder at `path`, or fails with the diagnostic.
 pub(crate) fn lua_decoder(loaded: &Loaded, path: &std::path::Path) -> anyhow::Result<Arc<dyn Decoder>> {
-    scripts::decoder(&loaded.scripts, "sources", path)
+    scripts::decoder(&loaded.scripts, "sources", path, &[])
         .map(|compiled| compiled.decoder)
         .map_err(|(_, error)| anyhow::anyhow!(error.to_string()))
 }

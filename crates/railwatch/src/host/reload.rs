@@ -115,7 +115,7 @@ impl Reloader {
         self.edges.health.keep(kind, |_, about| out.iter().any(|name| name == about));
         for script in scripts.iter().filter(is_out) {
             let summary = format!(
-                "{} keeps failing and is not called any more; `railwatch scripts` says why, the next edit puts it back",
+                "{} keeps failing and is not called any more; `railwatch scripts` says why, an edit of it puts it back",
                 script.file
             );
             self.edges.health.hold(Subject::Railwatch, kind, &name(script), Severity::High, summary);
@@ -207,7 +207,9 @@ impl Reloader {
         let explain = |(section, error): (String, ConfigError)| {
             loaded.report(vec![loaded.diagnose(&section, &error)]).render(false)
         };
-        let built = generation::build(loaded, self.number + 1, Some(&self.running)).map_err(explain)?;
+        let scripts = self.edges.status.borrow().scripts.clone();
+        let running = generation::Running { loaded: &self.running, scripts: &scripts };
+        let built = generation::build(loaded, self.number + 1, Some(running)).map_err(explain)?;
         Ok((built, self.edges.plan(loaded).map_err(explain)?))
     }
 

@@ -29,20 +29,20 @@ pub(crate) struct CompiledDecoder {
 
 type BuildError = (String, ConfigError);
 
-/// Compiles and tests everything that decides: rules and score.
-pub(crate) fn compile(loaded: &Loaded) -> Result<Compiled, BuildError> {
+/// Compiles and tests everything that decides: rules and score. Those that did not change since `earlier` go on counting.
+pub(crate) fn compile(loaded: &Loaded, earlier: &[StatusHandle]) -> Result<Compiled, BuildError> {
     let config: &Config = &loaded.config;
     let mut rule_files = Files::new();
     for path in &config.rules.paths {
         rule_files.extend(below(&loaded.scripts, path));
     }
-    let rules = load(&rule_files, "rules", &Limits::default())?;
+    let rules = load(&rule_files, "rules", &Limits::default())?.after(earlier);
     let mut status = vec![rules.status_handle()];
     let mut rules = rules.into_rule_set();
     let mut scorer: Box<dyn Scorer> = Box::new(railwatch_detectors::anomaly_score::Probability);
     let named = [("script", &config.score.script), ("shadow", &config.score.shadow)];
     for (key, path) in named.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?))) {
-        let (score, handle) = score(loaded, key, path)?;
+        let (score, handle) = score(loaded, key, path, earlier)?;
         status.push(handle);
         // A formula that calls itself a shadow does not decide, whatever the key says.
         if key == "shadow" || score.is_shadow() {
@@ -54,16 +54,26 @@ pub(crate) fn compile(loaded: &Loaded) -> Result<Compiled, BuildError> {
     Ok(Compiled { rules: Box::new(rules), scorer, status })
 }
 
-fn score(loaded: &Loaded, key: &str, path: &Path) -> Result<(LuaScore, StatusHandle), BuildError> {
-    let scripts = load(&below(&loaded.scripts, path), "score", &Limits::default())?;
+fn score(
+    loaded: &Loaded,
+    key: &str,
+    path: &Path,
+    earlier: &[StatusHandle],
+) -> Result<(LuaScore, StatusHandle), BuildError> {
+    let scripts = load(&below(&loaded.scripts, path), "score", &Limits::default())?.after(earlier);
     let score = scripts.score(&script_name(path)).ok_or_else(|| wrong("score", key, path, "a score"))?;
     Ok((score, scripts.status_handle()))
 }
 
-/// Compiles and tests the decoder that a source names.
-pub(crate) fn decoder(all: &Files, section: &str, path: &Path) -> Result<CompiledDecoder, BuildError> {
+/// Compiles and tests the decoder that a source names; it goes on counting if it did not change since `earlier`.
+pub(crate) fn decoder(
+    all: &Files,
+    section: &str,
+    path: &Path,
+    earlier: &[StatusHandle],
+) -> Result<CompiledDecoder, BuildError> {
     let files = below(all, path);
-    let scripts = load(&files, section, &Limits::default().of_rails())?;
+    let scripts = load(&files, section, &Limits::default().of_rails())?.after(earlier);
     let decoder = scripts.decoder(&script_name(path));
     let decoder = decoder.ok_or_else(|| wrong(section, "decode", path, "a rail"))?;
     Ok(CompiledDecoder { decoder, status: scripts.status_handle() })
