@@ -218,6 +218,9 @@ impl Edges {
     pub(crate) async fn carry_out(&mut self, plan: Plan) {
         for name in &plan.ending_sources {
             end(self.sources.remove(name)).await;
+            if !plan.sources.contains_key(name) {
+                self.mounts.unmount(name);
+            }
         }
         for name in &plan.ending_sinks {
             end(self.sinks.remove(name)).await;
@@ -491,7 +494,7 @@ impl SupervisedSource {
             cancel: self.cancel.clone(),
             clock: self.clock.clone(),
             cursor,
-            http: self.mounts.clone(),
+            http: Arc::new(self.mounts.of(&self.name)),
             status: self.status.clone(),
         }
     }

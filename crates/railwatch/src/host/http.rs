@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::serve::ListenerExt as _;
+use railwatch_model::SmolStr;
 use railwatch_plugin::http::{HttpCall, HttpMount, HttpReply, MountError};
 use railwatch_web::Problem;
 use tokio::net::TcpListener;
@@ -26,36 +27,60 @@ const CALLS_MAX: usize = 256;
 /// How long a call may take, reading the body included.
 const CALL_MAX: Duration = Duration::from_secs(30);
 
-/// The mounted paths.
+/// The mounted paths. One whose source is between two runs, as during a reload, stays: its callers are told to come
+/// again, because not all of them would after "not found".
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Mounts(Arc<RwLock<HashMap<String, Mount>>>);
 
 #[derive(Debug, Clone)]
 struct Mount {
+    source: SmolStr,
     calls: mpsc::Sender<HttpCall>,
     body_len_max: usize,
 }
 
+impl Mounts {
+    /// What one source mounts its paths with.
+    pub(crate) fn of(&self, source: &SmolStr) -> MountsOf {
+        MountsOf { mounts: self.clone(), source: source.clone() }
+    }
+
+    /// Forgets the paths of a source that does not run any more.
+    pub(crate) fn unmount(&self, source: &SmolStr) {
+        self.write().retain(|_, mount| mount.source != *source);
+    }
+
+    fn find(&self, path: &str) -> Option<Mount> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(path).cloned()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Mount>> {
+        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The paths of one source.
+#[derive(Debug)]
+pub(crate) struct MountsOf {
+    mounts: Mounts,
+    source: SmolStr,
+}
+
 #[async_trait]
-impl HttpMount for Mounts {
+impl HttpMount for MountsOf {
     async fn mount(&self, path: &str, body_len_max: usize) -> Result<mpsc::Receiver<HttpCall>, MountError> {
         if !path.starts_with("/in/") {
             return Err(MountError::Invalid(path.to_owned()));
         }
-        let mut mounts = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut mounts = self.mounts.write();
         if mounts.get(path).is_some_and(|mount| !mount.calls.is_closed()) {
             return Err(MountError::Taken(path.to_owned()));
         }
+        // What it had in an earlier run, perhaps under another path.
+        mounts.retain(|_, mount| mount.source != self.source || !mount.calls.is_closed());
         let (calls, receiver) = mpsc::channel(CALLS_MAX);
-        mounts.insert(path.to_owned(), Mount { calls, body_len_max });
+        mounts.insert(path.to_owned(), Mount { source: self.source.clone(), calls, body_len_max });
         Ok(receiver)
-    }
-}
-
-impl Mounts {
-    fn find(&self, path: &str) -> Option<Mount> {
-        let mounts = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        mounts.get(path).filter(|mount| !mount.calls.is_closed()).cloned()
     }
 }
 
@@ -92,7 +117,7 @@ async fn deliver(State(mounts): State<Mounts>, request: Request) -> Response {
     };
     match tokio::time::timeout(CALL_MAX, call(&mount, request)).await {
         Ok(response) => response,
-        Err(_) => unavailable("the call took too long"),
+        Err(_) => unavailable("the call took too long", 5),
     }
 }
 
@@ -106,8 +131,8 @@ async fn call(mount: &Mount, request: Request) -> Response {
     let call = HttpCall { method: parts.method, uri: parts.uri, headers: parts.headers, body, reply };
     match mount.calls.try_send(call) {
         Ok(()) => {}
-        Err(mpsc::error::TrySendError::Full(_)) => return unavailable("too many calls are waiting"),
-        Err(mpsc::error::TrySendError::Closed(_)) => return unavailable("the source is stopping"),
+        Err(mpsc::error::TrySendError::Full(_)) => return unavailable("too many calls are waiting", 5),
+        Err(mpsc::error::TrySendError::Closed(_)) => return unavailable("the source is starting", 1),
     }
     match answer.await {
         Ok(HttpReply { status, content_type, body, retry_after }) => {
@@ -118,11 +143,51 @@ async fn call(mount: &Mount, request: Request) -> Response {
             }
             response
         }
-        Err(_) => unavailable("the payment is not safe yet"),
+        Err(_) => unavailable("the payment is not safe yet", 5),
     }
 }
 
-fn unavailable(reason: &str) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], format!("{reason}; try again\n"))
-        .into_response()
+fn unavailable(reason: &str, retry_after_secs: u32) -> Response {
+    let retry_after = [(header::RETRY_AFTER, retry_after_secs.to_string())];
+    (StatusCode::SERVICE_UNAVAILABLE, retry_after, format!("{reason}; try again\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn post(mounts: &Mounts, path: &str) -> Response {
+        let request = Request::post(path).body(Body::from("{}")).unwrap();
+        deliver(State(mounts.clone()), request).await
+    }
+
+    #[tokio::test]
+    async fn a_path_stays_while_its_source_starts_anew() {
+        let mounts = Mounts::default();
+        assert_eq!(post(&mounts, "/in/gate").await.status(), StatusCode::NOT_FOUND);
+        let (gate, other) = (mounts.of(&"gate".into()), mounts.of(&"other".into()));
+        let calls = gate.mount("/in/gate", 10).await.unwrap();
+        assert!(matches!(other.mount("/in/gate", 10).await, Err(MountError::Taken(_))));
+
+        drop(calls);
+        let between = post(&mounts, "/in/gate").await;
+        assert_eq!(between.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(between.headers()[header::RETRY_AFTER], "1");
+
+        let mut calls = gate.mount("/in/gate", 10).await.unwrap();
+        let answered = tokio::spawn({
+            let mounts = mounts.clone();
+            async move { post(&mounts, "/in/gate").await.status() }
+        });
+        let call = calls.recv().await.unwrap();
+        call.reply.send(HttpReply::text(StatusCode::OK, "kept")).unwrap();
+        assert_eq!(answered.await.unwrap(), StatusCode::OK);
+
+        // Under another path from now on: the old one is gone.
+        drop(calls);
+        let _calls = gate.mount("/in/gate-2", 10).await.unwrap();
+        assert_eq!(post(&mounts, "/in/gate").await.status(), StatusCode::NOT_FOUND);
+        mounts.unmount(&"gate".into());
+        assert_eq!(post(&mounts, "/in/gate-2").await.status(), StatusCode::NOT_FOUND);
+    }
 }
