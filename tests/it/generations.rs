@@ -195,3 +195,100 @@ fn an_edited_decoder_is_taken_and_a_failing_script_is_seen() {
     assert!(evaluated.stdout.contains("quarantined"), "{evaluated:?}");
     assert_eq!(daemon.stop(), 0);
 }
+
+#[test]
+fn a_quarantine_is_told_and_ends_with_an_edit_of_its_script_only() {
+    let gate = Gate::start(GateOptions::default());
+    let slack = HttpPeer::start(answers(Vec::new(), Answer::status(200)));
+    let home = Home::new("");
+    let secret = home.write("slack.url", slack.url("/services/T/B/s3cr3t"));
+    let broken = rule("broken", "", 1)
+        .replace("return p.usd", "if a.id == \"spender\" then error(\"oh\") end return p.usd");
+    write_rule(&home, "broken", &broken);
+    write_rule(&home, "noted", &rule("noted", "", 1_000).replace("(p, a)", "(p, a, state)"));
+    let sink = format!("[sinks.oncall]\nplugin = \"slack\"\nurl = {{ file = {secret:?} }}\n");
+    home.configure(&with_rules(&gate, &sink));
+    let daemon = home.start();
+    gate.send((1..=30).map(|seq| payment(seq, "2.00")));
+    daemon.wait_applied(30);
+    until("people are told of the script", 30, || {
+        let told =
+            |request: &railwatch_tests::Request| request.body.contains("rules/broken.lua keeps failing");
+        slack.requests().iter().any(told).then_some(())
+    });
+    let script = |name: &str| {
+        let scripts = home.run(&["scripts", "--json"]).documents();
+        scripts.into_iter().find(|script| script["name"] == name).unwrap()
+    };
+    let before = script("broken");
+    assert_eq!((&before["health"], &before["errors"]), (&json!("quarantined"), &json!(20)), "{before}");
+    assert_eq!(script("noted")["calls"], 30);
+
+    // Something else changes.
+    write_rule(&home, "other", &rule("other", "", 2_000));
+    wait_generation(&daemon, 2);
+    gate.send([payment(31, "2.00")]);
+    daemon.wait_applied(31);
+    assert_eq!(script("broken"), before, "as it was");
+    assert_eq!((&script("noted")["calls"], &script("other")["calls"]), (&json!(31), &json!(1)));
+
+    write_rule(&home, "broken", &rule("broken", "", 1_000));
+    wait_generation(&daemon, 3);
+    gate.send([payment(32, "2.00")]);
+    daemon.wait_applied(32);
+    let edited = script("broken");
+    assert_eq!(
+        (&edited["health"], &edited["calls"], &edited["errors"]),
+        (&json!("ok"), &json!(1), &json!(0))
+    );
+    until("its alert is over", 30, || {
+        let is_over = |alert: &Value| {
+            alert["trigger"].to_string().contains("script_quarantined") && alert["state"] == "resolved"
+        };
+        alerts(&home).iter().any(is_over).then_some(())
+    });
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn longer_windows_of_new_rules_begin_filled() {
+    let gate = Gate::start(GateOptions::default());
+    let home = Home::new(&source(&gate));
+    let daemon = home.start();
+    let ago = |seq: u64, amount: &str, secs: i64| {
+        let at = now().before(std::time::Duration::from_secs(secs.unsigned_abs()));
+        json!({ "seq": seq, "id": format!("g-{seq}"), "agent_id": "spender", "amount_usd": amount, "ts": at })
+            .to_string()
+    };
+    gate.send([ago(1, "5.00", 36_000), ago(2, "30.00", 5_400)]);
+    daemon.wait_applied(2);
+    let window = |id: &str, window: &str, dollars: u64| {
+        rule(id, "", dollars)
+            .replace("p.usd > usd", &format!("a:spent(\"{window}\") > usd"))
+            .replace("{p.usd}", &format!("{{a:spent(\"{window}\")}}"))
+    };
+    let told = |what: &str| {
+        until(what, 30, || alerts(&home).iter().any(|alert| alert["summary"] == what).then_some(()));
+    };
+    // No rule asked for history before: what was paid is known nevertheless.
+    write_rule(&home, "hours", &window("hours", "2h", 30));
+    home.configure(&with_rules(&gate, ""));
+    wait_generation(&daemon, 2);
+    gate.send([ago(3, "1.00", 0)]);
+    told("spender paid $31.00");
+    // And now for longer.
+    write_rule(&home, "day", &window("day", "24h", 36));
+    wait_generation(&daemon, 3);
+    gate.send([ago(4, "1.00", 0)]);
+    told("spender paid $37.00");
+    // A replay fills them at the same place, and a power cut takes nothing away.
+    let replayed = home.run(&["replay", "railwatch.db", "--json"]);
+    assert!(replayed.code == 0 && replayed.stdout.contains("spender paid $37.00"), "{replayed:?}");
+    daemon.kill();
+    let daemon = home.start();
+    write_rule(&home, "again", &window("again", "24h", 37));
+    wait_generation(&daemon, 5);
+    gate.send([ago(5, "1.00", 0)]);
+    told("spender paid $38.00");
+    assert_eq!(daemon.stop(), 0);
+}

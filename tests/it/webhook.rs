@@ -1,5 +1,7 @@
 //! Signed webhooks: forgeries are refused, and 2xx means that it survives a power cut.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use railwatch_tests::{Daemon, Home, SECRET, now, sign_standard};
 
 use crate::totals::counted;
@@ -71,5 +73,43 @@ fn an_accepted_payment_survives_a_power_cut_and_counts_once() {
     assert_eq!(post(&daemon, SECRET, 0, &one), 200);
     assert_eq!(counted(&home), [("shopper".to_owned(), 5, "16.50".to_owned())]);
     assert_eq!(daemon.metric("railwatch_payments_duplicate_total"), 1);
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn senders_never_find_the_path_gone_while_its_source_changes() {
+    let home = home();
+    let daemon = home.start();
+    daemon.wait_source("hook", "live");
+    let text = std::fs::read_to_string(home.config()).unwrap();
+    let is_over = AtomicBool::new(false);
+    let sent = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let (mut n, mut again) = (0, 0);
+            while !is_over.load(Ordering::Relaxed) {
+                let body = payment(&format!("w-{n}"), "1.00");
+                match post(&daemon, SECRET, 0, &body) {
+                    200 => n += 1,
+                    503 => again += 1,
+                    other => panic!("payment {n}: {other}"),
+                }
+            }
+            (n, again)
+        });
+        for n in 0..8 {
+            std::fs::write(
+                home.config(),
+                text.replace("currency", &format!("in_flight_max = {}\ncurrency", 100 + n)),
+            )
+            .unwrap();
+            let reload = home.run(&["reload", "--json"]);
+            assert_eq!(reload.code, 0, "{reload:?}");
+        }
+        is_over.store(true, Ordering::Relaxed);
+        sender.join().unwrap()
+    });
+    let (n, _) = sent;
+    daemon.wait_applied(n);
+    assert_eq!(counted(&home), [("shopper".to_owned(), n, format!("{n}.00"))]);
     assert_eq!(daemon.stop(), 0);
 }
