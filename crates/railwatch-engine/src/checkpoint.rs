@@ -69,6 +69,8 @@ struct Globals {
     shared: Vec<(String, Vec<u8>)>,
     silences: Vec<Silence>,
     freezes: Vec<Freeze>,
+    /// Histories were on their way to their subjects.
+    warming: bool,
 }
 
 impl Engine {
@@ -99,6 +101,7 @@ impl Engine {
             shared: shared.collect(),
             silences: self.silences.clone(),
             freezes: self.freezes.clone(),
+            warming: self.is_warming(),
         };
         postcard::to_allocvec(&globals).expect("plain data serializes, and memory grows")
     }
@@ -176,6 +179,12 @@ impl Engine {
     /// The generation that was in force when a common state was saved, to be built before an engine is made of it.
     pub fn saved_generation(globals: &[u8]) -> Option<u64> {
         postcard::from_bytes::<Globals>(globals).ok().map(|globals| globals.generation)
+    }
+
+    /// True if some histories were still too short for the generation in force when a common state was saved. Read them
+    /// up to the checkpoint's position once more, and hand them over with [`Engine::adopt_histories`].
+    pub fn saved_while_warming(globals: &[u8]) -> bool {
+        postcard::from_bytes::<Globals>(globals).is_ok_and(|globals| globals.warming)
     }
 
     /// Restores the common state and returns the generation that was in force.

@@ -22,6 +22,12 @@ impl Engine {
         self.warm = Some(Box::new(Warm { subjects: from.subjects, next: 0 }));
     }
 
+    /// True while some subjects in memory have not got the history that was read for them: what is saved of them now is
+    /// too short.
+    pub(crate) fn is_warming(&self) -> bool {
+        self.warm.as_ref().is_some_and(|warm| warm.next < warm.subjects.slots().end)
+    }
+
     /// Gives a subject the history that was read for it, if there is one.
     pub(crate) fn warm_up(&mut self, slot: usize) {
         let Some(warm) = &mut self.warm else { return };

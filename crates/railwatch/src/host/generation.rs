@@ -10,6 +10,7 @@ use railwatch_engine::{
 use railwatch_model::{Facts, Seq, SmolStr, Subject, Timestamp};
 use railwatch_plugin::column::Column;
 use railwatch_plugin::config::ConfigError;
+use railwatch_plugin::history::HistoryNeed;
 use railwatch_script::{Files, StatusHandle};
 use railwatch_store::{Reader, Store};
 use serde::{Deserialize, Serialize};
@@ -190,16 +191,19 @@ impl<'a> Timeline<'a> {
     pub(crate) fn install(&self, generation: Generation, config: &Config, seq: Seq, engine: &mut Engine) {
         let need = generation.rules.need();
         if warm::is_needed(engine.need(), need) {
-            let reader = Store::open_read_only(self.store.path());
-            let warming = reader.map_err(anyhow::Error::from);
-            match warming
-                .and_then(|reader| Warming::begin(reader, directory(config), need, engine.now(), seq))
-            {
-                Ok(warming) => warming.hand_over(seq, engine),
-                Err(error) => tracing::warn!(%error, "windows of new rules fill up as payments come"),
-            }
+            self.warm(config, need, seq, engine);
         }
         drop(engine.install(generation));
+    }
+
+    /// Fills windows up to the position `seq` of the journal.
+    pub(crate) fn warm(&self, config: &Config, need: HistoryNeed, seq: Seq, engine: &mut Engine) {
+        let reader = Store::open_read_only(self.store.path()).map_err(anyhow::Error::from);
+        let begin = |reader| Warming::begin(reader, directory(config), need, engine.now(), seq);
+        match reader.and_then(begin) {
+            Ok(warming) => warming.hand_over(seq, engine),
+            Err(error) => tracing::warn!(%error, "windows of new rules fill up as payments come"),
+        }
     }
 
     /// Builds the configuration of the present, to be installed after the one that was built last.

@@ -55,8 +55,8 @@ pub(crate) fn recover(
     let mut present = Some(generation);
     let first = past.or_else(|| present.take()).context("there is always a generation")?;
     let mut engine = Engine::new(secret, first);
-    if let Some(globals) = globals
-        && let Err(error) = engine.restore_globals(&globals)
+    if let Some(globals) = &globals
+        && let Err(error) = engine.restore_globals(globals)
     {
         tracing::warn!(%error, "what agents have in common is learned anew");
     }
@@ -68,6 +68,10 @@ pub(crate) fn recover(
             tracing::warn!(%error, "a subject starts anew");
         }
     })?;
+    if globals.as_deref().is_some_and(Engine::saved_while_warming) {
+        let config = timeline.config().unwrap_or(&loaded.config);
+        timeline.warm(config, engine.need(), checkpoint, &mut engine);
+    }
     remember(store, &mut engine, checkpoint, now.before(seen.horizon), seen.keys_max)?;
     let pending = reapply(store, &mut engine, checkpoint, loaded, &mut timeline, &mut recovered)?;
     if is_past || timeline.config().is_some() {
