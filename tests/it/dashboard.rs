@@ -151,7 +151,7 @@ fn shown_in_time(home: &Home, browser: &Browser) {
     let opened = alerts.iter().map(|alert| Timestamp::parse(alert["opened_at"].as_str().unwrap()).unwrap());
     // The journal's time of an alert is the arrival of the payment that opened it.
     let received_ms = opened.min().unwrap().secs_f64() * 1e3;
-    println!("on the page {:.0} ms after the payment was received", seen_ms - received_ms);
+    eprintln!("on the page {:.0} ms after the payment was received", seen_ms - received_ms);
     let latest = SHOWN_WITHIN.as_secs_f64() * 1e3;
     // The browser's clock counts whole milliseconds.
     assert!((-1.0..=latest).contains(&(seen_ms - received_ms)), "{received_ms} {seen_ms}");

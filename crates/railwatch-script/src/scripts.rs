@@ -19,7 +19,7 @@ use crate::rail::LuaDecoder;
 use crate::rule::{LuaRules, Rule};
 use crate::score::LuaScore;
 use crate::spec::MARK;
-use crate::status::{Counters, ScriptStatus, StatusHandle};
+use crate::status::{ScriptStatus, StatusHandle};
 use crate::testing::{self, TestReport};
 use crate::view::WINDOW_MAX;
 use crate::vm::Vm;
@@ -72,8 +72,7 @@ impl Scripts {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let counters: Vec<Arc<Counters>> = scripts.counters();
-        scripts.status = StatusHandle { counters: counters.into(), reports: scripts.reports.clone().into() };
+        scripts.status = scripts.handle();
         Ok(scripts)
     }
 
@@ -89,7 +88,7 @@ impl Scripts {
                 *counters = known;
             }
         }
-        self.status = StatusHandle(self.counters().into());
+        self.status = self.handle();
         self
     }
 
@@ -122,11 +121,12 @@ impl Scripts {
         }
     }
 
-    fn counters(&self) -> Vec<Arc<Counters>> {
+    fn handle(&self) -> StatusHandle {
         let rules = self.rules.iter().map(|rule| &rule.counters);
         let scores = self.scores.values().map(|score| &score.counters);
         let rails = self.decoders.values().map(|decoder| &decoder.counters);
-        rules.chain(scores).chain(rails).cloned().collect()
+        let counters = rules.chain(scores).chain(rails).cloned().collect();
+        StatusHandle { counters, reports: self.reports.clone().into() }
     }
 
     /// What the engine will be told of the rules, in evaluation order.

@@ -126,12 +126,17 @@ pub(crate) async fn socket(
         return Err(Problem::new(StatusCode::UPGRADE_REQUIRED, detail));
     };
     let follower = Follower::new(site, &headers, query).await?;
-    tokio::spawn(async move {
+    let talking = async move {
         match upgrade.await {
             Ok(upgraded) => follower.talk(upgraded).await,
             Err(error) => tracing::debug!(%error, "a client asked for a socket and left"),
         }
-    });
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a socket outlives its request; it holds one of the permits and ends with the site"
+    )]
+    drop(tokio::spawn(talking));
     let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
         .map_err(|_| Problem::bad("the header Sec-WebSocket-Key is not one"))?;
     let mut response = Response::new(Body::empty());

@@ -119,9 +119,9 @@ impl Plan {
     pub(crate) fn summary(&self) -> EdgesChanged {
         EdgesChanged {
             sources_started: self.sources.keys().cloned().collect(),
-            sources_ended: self.ending_sources.iter().cloned().collect(),
+            sources_ended: self.ending_sources.to_vec(),
             sinks_started: self.sinks.keys().cloned().collect(),
-            sinks_ended: self.ending_sinks.iter().cloned().collect(),
+            sinks_ended: self.ending_sinks.to_vec(),
         }
     }
 }
@@ -188,6 +188,7 @@ impl Edges {
 
     async fn start_callbacks(&mut self, origin: Origin<callbacks::Settings>, proofs: Proofs) {
         end(self.callbacks.take()).await;
+        self.mounts.unmount(&callbacks::OWNER);
         if proofs.is_empty() {
             return;
         }

@@ -175,13 +175,12 @@ mod tests {
         assert_eq!(between.headers()[header::RETRY_AFTER], "1");
 
         let mut calls = gate.mount("/in/gate", 10).await.unwrap();
-        let answered = tokio::spawn({
-            let mounts = mounts.clone();
-            async move { post(&mounts, "/in/gate").await.status() }
-        });
-        let call = calls.recv().await.unwrap();
-        call.reply.send(HttpReply::text(StatusCode::OK, "kept")).unwrap();
-        assert_eq!(answered.await.unwrap(), StatusCode::OK);
+        let answer = async {
+            let call = calls.recv().await.unwrap();
+            call.reply.send(HttpReply::text(StatusCode::OK, "kept")).unwrap();
+        };
+        let (answered, ()) = tokio::join!(post(&mounts, "/in/gate"), answer);
+        assert_eq!(answered.status(), StatusCode::OK);
 
         // Under another path from now on: the old one is gone.
         drop(calls);

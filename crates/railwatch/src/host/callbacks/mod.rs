@@ -33,6 +33,8 @@ use crate::host::http::Mounts;
 pub(crate) const SLACK_PATH: &str = "/in/callbacks/slack";
 /// Where Telegram posts updates.
 pub(crate) const TELEGRAM_PATH: &str = "/in/callbacks/telegram";
+/// Who holds the paths; no source may be called so.
+pub(crate) const OWNER: SmolStr = SmolStr::new_static("callbacks/");
 /// Bytes of a request: Slack sends the whole message along.
 const BODY_MAX: usize = 256 << 10;
 /// Requests that are remembered, so that a repetition is recognized; older than five minutes they are refused anyway.
@@ -282,7 +284,7 @@ async fn mount(
     read: fn(&[u8], &HeaderMap) -> Result<Option<Asked>, &'static str>,
 ) -> Option<Chat> {
     let verifier = verifier?;
-    match mounts.mount(path, BODY_MAX).await {
+    match mounts.of(&OWNER).mount(path, BODY_MAX).await {
         Ok(calls) => Some(Chat { name, calls, verifier, read }),
         Err(error) => {
             tracing::error!(%error, "callbacks are not heard");
