@@ -14,7 +14,9 @@ use anyhow::Context as _;
 use clap::Args;
 use flate2::read::MultiGzDecoder;
 use railwatch_engine::{Accepted, Effects, Engine};
-use railwatch_model::{Alert, AlertId, AlertState, Payment, Record, SmolStr, Subject, Timestamp, Verdict};
+use railwatch_model::{
+    Alert, AlertId, AlertState, Payment, Record, Severity, SmolStr, Subject, Timestamp, Verdict,
+};
 use railwatch_plugin::decode::{Decoded, Decoder, Message};
 use railwatch_plugin::secret::SystemSecrets;
 use railwatch_plugin::source::SourceBuild;
@@ -89,7 +91,7 @@ struct Replay {
     signals: Option<SignalLog>,
     counts: Counts,
     /// How each alert stood when it was told last.
-    told: HashMap<AlertId, AlertState>,
+    told: HashMap<AlertId, (AlertState, Severity)>,
 }
 
 impl Replay {
@@ -197,10 +199,11 @@ impl Replay {
 
     fn report(&mut self, effects: &Effects, out: &mut Out) -> Result<(), Failure> {
         for alert in &effects.alerts {
-            let before = self.told.insert(alert.id.clone(), alert.state);
+            let now = (alert.state, alert.severity);
+            let before = self.told.insert(alert.id.clone(), now);
             self.counts.alerts += u64::from(before.is_none());
-            // It opens, resolves, or fires again.
-            if self.signals.is_none() && before != Some(alert.state) {
+            // It opens, gets worse, resolves, or fires again.
+            if self.signals.is_none() && before != Some(now) {
                 out.document(alert)?;
                 out.line(alert_line(alert))?;
             }
