@@ -126,7 +126,7 @@ fn for_each_chunk(text: &[u8], decoder: &dyn Decoder, mut each: impl FnMut(Decod
 }
 
 /// The processor time that this thread needs for something.
-pub(super) fn timed(work: impl FnOnce()) -> Duration {
+fn timed(work: impl FnOnce()) -> Duration {
     let started = processor_time();
     work();
     processor_time().saturating_sub(started)

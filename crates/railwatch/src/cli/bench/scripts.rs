@@ -2,12 +2,14 @@
 //! the engine stands still when one rule is edited.
 
 use std::path::Path;
+use std::time::Duration;
 
 use railwatch_engine::{Accepted, Effects, Engine};
 use railwatch_model::{AgentId, Payment, Timestamp};
+use railwatch_plugin::clock::{Clock as _, SystemClock};
 use serde_json::json;
 
-use super::one_thread::{engine_per_s, timed};
+use super::one_thread::engine_per_s;
 use super::{BenchArgs, load};
 use crate::cli::{Failure, Out, run};
 use crate::host::{build_after, build_generation};
@@ -16,6 +18,8 @@ use crate::host::{build_after, build_generation};
 const RULES: usize = 10;
 /// Times that each is measured; the best counts, because others use the machine too.
 const ROUNDS: usize = 3;
+/// Edits of a rule.
+const EDITS: u64 = 5;
 /// Agents that are in memory when a rule is edited.
 const AGENTS_AT_RELOAD: u32 = 400_000;
 
@@ -74,10 +78,11 @@ pub(super) fn bench(args: &BenchArgs, scripts: &Path, out: &mut Out) -> Result<(
     ))
 }
 
-/// Seconds that an edit of one rule takes the engine's thread.
+/// Seconds that an edit of one rule takes the engine's thread: the shortest of a few, because others use the machine,
+/// too.
 fn reload_pause(config: &Path, rules: &Path) -> Result<f64, Failure> {
-    let before = run::load(config, true)?;
-    let mut engine = Engine::new([0; 16], build_generation(&before, 1)?.generation);
+    let mut running = run::load(config, true)?;
+    let mut engine = Engine::new([0; 16], build_generation(&running, 1)?.generation);
     let at = Timestamp::from_secs(1_760_000_000);
     for first in (0..AGENTS_AT_RELOAD).step_by(1_000) {
         let payment = |n: u32| {
@@ -97,11 +102,19 @@ fn reload_pause(config: &Path, rules: &Path) -> Result<f64, Failure> {
     }
     let edited = rules.join("night_drain.lua");
     let text = std::fs::read_to_string(&edited)?;
-    std::fs::write(&edited, text.replace("usd(50)", "usd(60)"))?;
-    let after = run::load(config, true)?;
-    let generation = build_after(&before, &after, 2)?;
-    // What was replaced is freed by another thread.
-    let mut retired = None;
-    let pause = timed(|| retired = Some(engine.install(generation)));
-    Ok(pause.as_secs_f64())
+    let mut shortest = Duration::MAX;
+    for number in 2..2 + EDITS {
+        // The rule's own tests pass with a few dollars more.
+        std::fs::write(&edited, text.replace("usd(50)", &format!("usd({})", 49 + number)))?;
+        let after = run::load(config, true)?;
+        let generation = build_after(&running, &after, number)?;
+        // By the clock: what a thread has used of a processor is not known to a millisecond. What was replaced is freed
+        // by another thread.
+        let started = SystemClock.now();
+        let retired = engine.install(generation);
+        shortest = shortest.min(SystemClock.now().since(started));
+        drop(retired);
+        running = after;
+    }
+    Ok(shortest.as_secs_f64())
 }
