@@ -14,8 +14,6 @@ use crate::effects::Effects;
 use crate::engine::Engine;
 use crate::settings::FreezePolicy;
 
-/// How long a request waits for people who agree.
-pub const REQUEST_WAITS: Duration = Duration::from_secs(3600);
 /// How long a freeze that is over is remembered: so that people see it, and no policy repeats it for its incident.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// Freezes that are remembered.
@@ -175,23 +173,14 @@ impl Engine {
         let n_frozen = self.freezes.iter().filter(|freeze| freeze.is_open() && freeze.by == by).count();
         // A storm must not stop a whole fleet without a person.
         let approvals = if n_frozen >= policy.at_most { policy.approvals.max(1) } else { policy.approvals };
+        let (id, reason) = (FreezeId(format_smolstr!("f-{}", notice.id.0)), SmolStr::new(&notice.headline));
         Freeze {
-            id: FreezeId(format_smolstr!("f-{}", notice.id.0)),
-            agent: agent.clone(),
             rails: policy.rails.clone(),
-            reason: SmolStr::new(&notice.headline),
-            by,
             alert: notice.alerts.first().map(|alert| alert.id.clone()),
             incident: Some(notice.incident.clone()),
             approvals,
-            approved_by: Vec::new(),
-            stage: FreezeStage::Requested,
-            asked_at: self.now,
             lasts_secs: policy.lasts_secs,
-            until: self.now.after(REQUEST_WAITS),
-            lifted_by: None,
-            lifted_at: None,
-            gates: Vec::new(),
+            ..Freeze::request(id, agent.clone(), by, reason, self.now)
         }
     }
 

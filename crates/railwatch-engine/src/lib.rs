@@ -31,7 +31,7 @@ pub use admit::{Accepted, AdmitCounts};
 pub use checkpoint::{RestoreError, SavedSubject, Summary};
 pub use effects::{Effects, ShadowFiring};
 pub use engine::{Engine, Retired};
-pub use freeze::{FREEZES_MAX, REQUEST_WAITS};
+pub use freeze::FREEZES_MAX;
 pub use identity::Directory;
 pub use publish::Published;
 pub use seen::{SeenLimits, SeenSecret};

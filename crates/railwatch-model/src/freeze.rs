@@ -4,6 +4,7 @@
 //! what each gate said is kept with it.
 
 use std::fmt;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,34 @@ pub struct Freeze {
     pub lifted_at: Option<Timestamp>,
     /// What each gate was asked last, and what came of it.
     pub gates: Vec<GateWord>,
+}
+
+/// How long a request waits for people who agree.
+const REQUEST_WAITS: Duration = Duration::from_secs(3600);
+
+impl Freeze {
+    /// A request at `at`, about all rails and no alert, that one person's word puts in force for no time at all: set
+    /// what differs.
+    pub fn request(id: FreezeId, agent: AgentId, by: SmolStr, reason: SmolStr, at: Timestamp) -> Self {
+        Self {
+            id,
+            agent,
+            rails: Vec::new(),
+            reason,
+            by,
+            alert: None,
+            incident: None,
+            approvals: 1,
+            approved_by: Vec::new(),
+            stage: FreezeStage::Requested,
+            asked_at: at,
+            lasts_secs: 0,
+            until: at.after(REQUEST_WAITS),
+            lifted_by: None,
+            lifted_at: None,
+            gates: Vec::new(),
+        }
+    }
 }
 
 /// What one gate was asked last, and what came of it.

@@ -3,8 +3,8 @@
 //! `wait` lets time pass like the host does: a tick in every second in which something is due.
 
 use railwatch_model::{
-    Action, AlertState, Condition, ConditionKind, Freeze, FreezeId, FreezeStage, GateWord, Holding, Matcher,
-    Severity, Silence, SilenceId, Subject,
+    Action, AlertState, Condition, ConditionKind, Freeze, FreezeId, GateWord, Holding, Matcher, Severity,
+    Silence, SilenceId, Subject,
 };
 
 use super::*;
@@ -105,24 +105,9 @@ impl Life {
         let now = Timestamp::from_secs(T0 + self.now);
         let agent = AgentId::new(agent).unwrap();
         let (incident, alert) = self.engine.open_incident(&agent).unzip();
-        Box::new(Freeze {
-            id: FreezeId(format!("f-{}", self.now).into()),
-            agent,
-            rails: Vec::new(),
-            reason: "runaway".into(),
-            by: by.into(),
-            alert,
-            incident,
-            approvals,
-            approved_by: Vec::new(),
-            stage: FreezeStage::Requested,
-            asked_at: now,
-            lasts_secs,
-            until: now.after(crate::REQUEST_WAITS),
-            lifted_by: None,
-            lifted_at: None,
-            gates: Vec::new(),
-        })
+        let id = FreezeId(format!("f-{}", self.now).into());
+        let request = Freeze::request(id, agent, by.into(), "runaway".into(), now);
+        Box::new(Freeze { alert, incident, approvals, lasts_secs, ..request })
     }
 
     fn incident(&self) -> railwatch_model::IncidentId {

@@ -81,25 +81,9 @@ impl Actions {
             return wrong(&format!("a freeze lasts between 1 and {longest_secs} seconds (freeze.longest)"));
         }
         let (incident, alert) = about.or(incident).unzip();
-        let now = self.clock.now();
-        let freeze = Freeze {
-            id: FreezeId(super::random_name("f")?),
-            agent: agent.clone(),
-            rails: wish.rails,
-            reason: SmolStr::new(wish.reason.trim()),
-            by: by.clone(),
-            alert,
-            incident,
-            approvals,
-            approved_by: Vec::new(),
-            stage: FreezeStage::Requested,
-            asked_at: now,
-            lasts_secs,
-            until: now.after(railwatch_engine::REQUEST_WAITS),
-            lifted_by: None,
-            lifted_at: None,
-            gates: Vec::new(),
-        };
+        let (id, reason) = (FreezeId(super::random_name("f")?), SmolStr::new(wish.reason.trim()));
+        let request = Freeze::request(id, agent.clone(), by.clone(), reason, self.clock.now());
+        let freeze = Freeze { rails: wish.rails, alert, incident, approvals, lasts_secs, ..request };
         self.act(by, Action::Freeze(Box::new(freeze))).await?;
         let now = self.core.look(move |engine| engine.freeze_of(&agent).cloned()).await;
         let now = now.ok_or(Refusal::Stopping)?;
