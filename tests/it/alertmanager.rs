@@ -1,7 +1,7 @@
 //! Prometheus Alertmanager takes railwatch's incidents as alerts of its own: once, and until they are over.
 
-use railwatch_tests::{Alertmanager, Answer, Home, HttpPeer, answers, now, until};
-use serde_json::{Value, json};
+use railwatch_tests::{Alertmanager, Answer, Home, HttpPeer, answers, overspend, until};
+use serde_json::Value;
 
 /// The states that Alertmanager told its receiver of, in order.
 fn told(people: &HttpPeer) -> Vec<String> {
@@ -20,10 +20,7 @@ fn an_incident_is_one_alert_across_a_power_cut_and_ends_there_too() {
          [sinks.manager]\nplugin = \"alertmanager\"\nurl = {url:?}\nlabels = {{ cluster = \"eu-1\" }}\n"
     ));
     let daemon = home.start();
-    daemon.wait_source("hook", "live");
-    let payment = json!({ "id": "p-1", "agent_id": "spender \"<b>", "amount_usd": "500.00", "rail": "x402",
-                          "payee": "shop", "ts": now() });
-    assert_eq!(daemon.post("/in/hook", &[], payment.to_string().as_bytes()).unwrap().status, 200);
+    overspend(&daemon, "spender \"<b>");
     until("people are told", 60, || (told(&people) == ["firing"]).then_some(()));
     let alert = manager.alerts().remove(0);
     let label = |name: &str| alert["labels"][name].as_str().unwrap_or_default().to_owned();

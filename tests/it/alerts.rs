@@ -1,6 +1,6 @@
 //! People and their alerts: silences, labels, explanations, escalation, what railwatch says about itself.
 
-use railwatch_tests::{Answer, Daemon, Home, HttpPeer, answers, now, until};
+use railwatch_tests::{Answer, Home, HttpPeer, answers, now, overspend, until};
 use serde_json::{Value, json};
 
 /// A home that takes forged webhooks and tells one Slack channel; `rest` is the rest of its configuration.
@@ -25,13 +25,6 @@ fn slack() -> HttpPeer {
 /// An agent that exceeds a tiny budget with its first payment.
 fn agent(id: &str) -> String {
     format!("[[agents]]\nid = {id:?}\nbudget = \"$10 / day\"\n\n")
-}
-
-fn overspend(daemon: &Daemon<'_>, agent: &str) {
-    daemon.wait_source("hook", "live");
-    let id = format!("{agent}-{}", now().micros());
-    let payment = json!({ "id": id, "agent_id": agent, "amount_usd": "500.00", "rail": "x402", "payee": "shop", "ts": now() });
-    assert_eq!(daemon.post("/in/hook", &[], payment.to_string().as_bytes()).unwrap().status, 200);
 }
 
 /// The messages' headlines so far.

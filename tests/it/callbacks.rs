@@ -1,6 +1,9 @@
 //! Buttons and commands in chats: whose they are is proven, they are done once, and in the right name.
 
-use railwatch_tests::{Answer, Daemon, Home, HttpPeer, Response, answers, form, now, sign_slack, until};
+use railwatch_tests::{
+    Answer, Daemon, Home, HttpPeer, Response, SPENDER, answers, first_alert, form, now, overspend,
+    sign_slack, until,
+};
 use serde_json::{Value, json};
 
 const SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
@@ -14,9 +17,7 @@ fn home(slack: &HttpPeer) -> Home {
     home.write("telegram.secret", TOKEN);
     let api = slack.url("/api");
     home.configure(&format!(
-        "[sources.hook]\nplugin = \"webhook\"\nverify = \"none-accept-forged-events\"\n\n\
-         [[agents]]\nid = \"spender\"\nbudget = \"$10 / day\"\n\n\
-         [sinks.chat]\nplugin = \"slack_bot\"\ntoken = {{ file = \"slack.token\" }}\nchannel = \"C1\"\napi = {api:?}\n\
+        "{SPENDER}\n[sinks.chat]\nplugin = \"slack_bot\"\ntoken = {{ file = \"slack.token\" }}\nchannel = \"C1\"\napi = {api:?}\n\
          buttons = [\"acknowledge\", \"silence\", \"label\"]\n\n\
          [callbacks.slack]\nsigning_secret = {{ file = \"slack.signing\" }}\nworkspace = \"T1\"\n\n\
          [callbacks.telegram]\nsecret_token = {{ file = \"telegram.secret\" }}\n\n\
@@ -29,19 +30,6 @@ fn home(slack: &HttpPeer) -> Home {
 fn slack() -> HttpPeer {
     let body = json!({ "ok": true, "channel": "C1", "ts": "17.1" }).to_string();
     HttpPeer::start(answers(Vec::new(), Answer { body, ..Answer::status(200) }))
-}
-
-fn overspend(daemon: &Daemon<'_>) {
-    daemon.wait_source("hook", "live");
-    let payment = json!({ "id": format!("p-{}", now().micros()), "agent_id": "spender", "amount_usd": "500.00",
-                          "rail": "x402", "payee": "shop", "ts": now() });
-    assert_eq!(daemon.post("/in/hook", &[], payment.to_string().as_bytes()).unwrap().status, 200);
-}
-
-fn alert(home: &Home) -> Value {
-    until("the agent has an alert", 60, || {
-        home.run(&["alerts", "list", "--all", "--json"]).documents().into_iter().next()
-    })
 }
 
 /// The words of the first message's buttons.
@@ -86,7 +74,7 @@ fn a_press_in_slack_takes_the_incident_once_in_the_name_of_the_person() {
     let slack = slack();
     let home = home(&slack);
     let daemon = home.start();
-    overspend(&daemon);
+    overspend(&daemon, "spender");
     let words = buttons(&slack).remove(0);
     assert!(words.starts_with("ack a-"), "{words}");
     let body = press(&slack, "U1", &words);
@@ -94,9 +82,9 @@ fn a_press_in_slack_takes_the_incident_once_in_the_name_of_the_person() {
     assert_eq!(post(&daemon, &body, at, "not-the-secret").status, 401);
     assert_eq!(post(&daemon, &body, at - 400, SECRET).status, 401, "older than five minutes");
     assert_eq!(post(&daemon, &body, at - 200, SECRET).status, 409, "older than this process");
-    assert_eq!(alert(&home)["state"], "firing");
+    assert_eq!(first_alert(&home)["state"], "firing");
     assert_eq!(post(&daemon, &body, at, SECRET).status, 200);
-    until("it is taken", 30, || (alert(&home)["acknowledged_by"] == "ana").then_some(()));
+    until("it is taken", 30, || (first_alert(&home)["acknowledged_by"] == "ana").then_some(()));
     until("ana is told", 30, || (told(&slack) == ["spender is taken by ana"]).then_some(()));
     // The message shows who took it.
     until("the message is edited", 60, || {
@@ -108,8 +96,8 @@ fn a_press_in_slack_takes_the_incident_once_in_the_name_of_the_person() {
     assert_eq!(post(&daemon, &stranger, at, SECRET).status, 200);
     until("the stranger is told", 30, || (told(&slack).len() == 2).then_some(()));
     assert_eq!(told(&slack)[1], "railwatch does not know you: add slack = \"U2\" to [[people]]");
-    assert_eq!(alert(&home)["state"], "acknowledged");
-    let audit = home.run(&["explain", alert(&home)["id"].as_str().unwrap()]).stdout;
+    assert_eq!(first_alert(&home)["state"], "acknowledged");
+    let audit = home.run(&["explain", first_alert(&home)["id"].as_str().unwrap()]).stdout;
     assert!(audit.contains("ana"), "{audit}");
     assert!(!home.log().contains(SECRET) && !home.log().contains(TOKEN));
     assert_eq!(daemon.stop(), 0);
@@ -120,8 +108,8 @@ fn a_slash_command_is_answered_where_it_was_given() {
     let slack = slack();
     let home = home(&slack);
     let daemon = home.start();
-    overspend(&daemon);
-    let id = alert(&home)["id"].as_str().unwrap().to_owned();
+    overspend(&daemon, "spender");
+    let id = first_alert(&home)["id"].as_str().unwrap().to_owned();
     let say = |text: &str| {
         let body = form(&[("command", "/railwatch"), ("text", text), ("user_id", "U1"), ("team_id", "T1")]);
         let answer = post(&daemon, &body, now().secs(), SECRET);
@@ -145,8 +133,8 @@ fn a_press_in_telegram_is_proven_by_its_token_and_done_once() {
     let slack = slack();
     let home = home(&slack);
     let daemon = home.start();
-    overspend(&daemon);
-    let id = alert(&home)["id"].as_str().unwrap().to_owned();
+    overspend(&daemon, "spender");
+    let id = first_alert(&home)["id"].as_str().unwrap().to_owned();
     let update = |user: i64| {
         json!({ "update_id": 1, "callback_query": { "id": "q1", "from": { "id": user }, "data": format!("ack {id}") } })
             .to_string()

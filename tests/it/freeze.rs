@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use railwatch_tests::{Answer, Daemon, Home, HttpPeer, Request, Script, answers, now, until};
+use railwatch_tests::{
+    Answer, Home, HttpPeer, Request, SPENDER, Script, answers, first_alert, overspend, until,
+};
 use serde_json::{Value, json};
 
-const HOOK: &str = "[sources.hook]\nplugin = \"webhook\"\nverify = \"none-accept-forged-events\"\n\n[[agents]]\nid = \"spender\"\nbudget = \"$10 / day\"\nmatch = { \"stripe.card\" = [\"ic_1abc\"] }\n\n";
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 fn gate() -> HttpPeer {
@@ -24,22 +25,9 @@ fn home(gate: &HttpPeer, rest: &str) -> Home {
 fn config(gate: &HttpPeer, rest: &str) -> String {
     let url = gate.url("/railwatch");
     format!(
-        "{HOOK}[sinks.gate]\nplugin = \"gate\"\nurl = {url:?}\nsecrets = [{{ file = \"gate.key\" }}]\n\
+        "{SPENDER}match = {{ \"stripe.card\" = [\"ic_1abc\"] }}\n\n[sinks.gate]\nplugin = \"gate\"\nurl = {url:?}\nsecrets = [{{ file = \"gate.key\" }}]\n\
          dry_run = false\ntimeout = \"30s\"\n\n{rest}"
     )
-}
-
-fn overspend(daemon: &Daemon<'_>) {
-    daemon.wait_source("hook", "live");
-    let payment = json!({ "id": format!("p-{}", now().micros()), "agent_id": "spender", "amount_usd": "500.00",
-                          "rail": "x402", "payee": "shop", "ts": now() });
-    assert_eq!(daemon.post("/in/hook", &[], payment.to_string().as_bytes()).unwrap().status, 200);
-}
-
-fn alert(home: &Home) -> Value {
-    until("the agent has an alert", 60, || {
-        home.run(&["alerts", "list", "--all", "--json"]).documents().into_iter().next()
-    })
 }
 
 /// The events that a gate was asked, in order.
@@ -51,7 +39,7 @@ fn events(gate: &HttpPeer) -> Vec<String> {
 #[track_caller]
 fn until_shown(home: &Home, what: &str) {
     until(&format!("the alert shows {what:?}"), 60, || {
-        alert(home)["freeze"].as_str().is_some_and(|freeze| freeze.contains(what)).then_some(())
+        first_alert(home)["freeze"].as_str().is_some_and(|freeze| freeze.contains(what)).then_some(())
     });
 }
 
@@ -60,8 +48,8 @@ fn a_person_freezes_an_agent_and_the_alert_shows_what_the_gate_said() {
     let gate = gate();
     let home = home(&gate, "");
     let daemon = home.start();
-    overspend(&daemon);
-    alert(&home);
+    overspend(&daemon, "spender");
+    first_alert(&home);
     let freeze = ["freeze", "spender", "--for", "1h", "--reason", "runs away", "--json"];
     let frozen = home.run(&freeze).documents();
     assert_eq!(frozen[0]["stage"], "frozen", "{frozen:?}");
@@ -101,7 +89,7 @@ fn a_policy_freezes_and_the_freeze_ends_by_itself_across_power_cuts() {
         "[[freeze.policies]]\nname = \"runaway\"\nmatch = { kind = \"budget\" }\nfor = \"45s\"\napprovals = 0\n",
     );
     let daemon = home.start();
-    overspend(&daemon);
+    overspend(&daemon, "spender");
     until("the gate is asked", 60, || (!gate.requests().is_empty()).then_some(()));
     daemon.kill();
     let daemon = home.start();

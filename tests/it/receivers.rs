@@ -4,17 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use railwatch_tests::{Answer, Home, HttpPeer, SECRET, Script, answers, now, until};
+use railwatch_tests::{Answer, Home, HttpPeer, SECRET, SPENDER, Script, answers, now, overspend, until};
 use serde_json::{Value, json};
-
-const HOOK: &str = "[sources.hook]\nplugin = \"webhook\"\nverify = \"none-accept-forged-events\"\n\n\
-                    [[agents]]\nid = \"spender\"\nbudget = \"$10 / day\"\n\n";
-
-fn overspend(daemon: &railwatch_tests::Daemon<'_>) {
-    daemon.wait_source("hook", "live");
-    let payment = json!({ "id": "m-1", "agent_id": "spender", "amount_usd": "500.00", "ts": now() });
-    assert_eq!(daemon.post("/in/hook", &[], payment.to_string().as_bytes()).unwrap().status, 200);
-}
 
 fn outbox(home: &Home) -> Vec<Value> {
     home.run(&["outbox", "list", "--limit", "10000", "--json"]).documents()
@@ -31,11 +22,11 @@ fn a_mail_server_takes_mails_that_people_can_read_and_that_thread() {
     let server = Script::python("smtp.py", &["1"]);
     let port = until("the mail server's port", 30, || server.said().first()?["port"].as_u64());
     let home = Home::new(&format!(
-        "{HOOK}[sinks.mail]\nplugin = \"email\"\nserver = \"127.0.0.1\"\nport = {port}\nencryption = \"none\"\n\
+        "{SPENDER}\n[sinks.mail]\nplugin = \"email\"\nserver = \"127.0.0.1\"\nport = {port}\nencryption = \"none\"\n\
          from = \"railwatch <watch@example.com>\"\nto = [\"ana@example.com\", \"ben@example.com\"]\n"
     ));
     let daemon = home.start();
-    overspend(&daemon);
+    overspend(&daemon, "spender");
     is_sent(&home, 1);
     let alert = home.run(&["alerts", "list", "--json"]).documents()[0]["id"].as_str().unwrap().to_owned();
     assert_eq!(home.run(&["alerts", "resolve", &alert]).code, 0);
@@ -64,10 +55,10 @@ fn the_reference_library_accepts_our_signature_and_no_other() {
     let secret = home.write("signing.key", SECRET);
     let url = receiver.url("/railwatch");
     home.configure(&format!(
-        "{HOOK}[sinks.own]\nplugin = \"webhook\"\nurl = {url:?}\nsecrets = [{{ file = {secret:?} }}]\n"
+        "{SPENDER}\n[sinks.own]\nplugin = \"webhook\"\nurl = {url:?}\nsecrets = [{{ file = {secret:?} }}]\n"
     ));
     let daemon = home.start();
-    overspend(&daemon);
+    overspend(&daemon, "spender");
     is_sent(&home, 1);
     assert_eq!(daemon.stop(), 0);
     let request = receiver.requests().remove(0);
@@ -103,7 +94,7 @@ fn slow() -> HttpPeer {
 fn cut_off(home: &Home, peer: &HttpPeer, n: usize) {
     let daemon = home.start();
     if n == 1 {
-        overspend(&daemon);
+        overspend(&daemon, "spender");
     }
     until("the request is there", 60, || (peer.requests().len() >= n).then_some(()));
     daemon.kill();
@@ -115,7 +106,7 @@ fn a_notice_whose_receipt_was_lost_is_repeated_once_and_says_so() {
     let home = Home::new("");
     let secret = home.write("slack.url", slack.url("/services/T/B/s3cr3t"));
     home.configure(&format!(
-        "{HOOK}[sinks.chat]\nplugin = \"slack\"\nurl = {{ file = {secret:?} }}\ntimeout = \"30s\"\n"
+        "{SPENDER}\n[sinks.chat]\nplugin = \"slack\"\nurl = {{ file = {secret:?} }}\ntimeout = \"30s\"\n"
     ));
     cut_off(&home, &slack, 1);
     cut_off(&home, &slack, 2);
@@ -145,7 +136,7 @@ fn a_peer_that_recognizes_repetitions_gets_the_same_notice_until_it_is_known_to_
     let home = Home::new("");
     let (secret, url) = (home.write("signing.key", SECRET), receiver.url("/railwatch"));
     home.configure(&format!(
-        "{HOOK}[sinks.own]\nplugin = \"webhook\"\nurl = {url:?}\nsecrets = [{{ file = {secret:?} }}]\n\
+        "{SPENDER}\n[sinks.own]\nplugin = \"webhook\"\nurl = {url:?}\nsecrets = [{{ file = {secret:?} }}]\n\
          receiver_deduplicates = true\ntimeout = \"30s\"\n"
     ));
     cut_off(&home, &receiver, 1);
