@@ -17,10 +17,24 @@ fn init_writes_what_check_accepts_and_never_overwrites() {
     let check = railwatch(&["--config", path, "check"]);
     assert_eq!(check.code, 0, "{check:?}");
     assert_eq!(railwatch(&["init", path]).code, 1, "an existing file is kept");
-    let shown = railwatch(&["--config", path, "config", "show"]);
-    assert_eq!(shown.code, 0, "{shown:?}");
-    let shown: toml::Table = shown.stdout.parse().unwrap();
-    assert_eq!(shown["store"]["path"].as_str(), Some("railwatch.db"));
+    let shown = |options: &[&str]| -> toml::Table {
+        let shown = railwatch(&[&["--config", path, "config", "show"], options].concat());
+        assert_eq!(shown.code, 0, "{shown:?}");
+        shown.stdout.parse().unwrap()
+    };
+    assert_eq!(shown(&["--resolved"])["store"]["path"].as_str(), Some("railwatch.db"));
+    std::fs::create_dir(folder.path().join("conf.d")).unwrap();
+    std::fs::write(
+        folder.path().join("conf.d/shop.toml"),
+        "[sources.shop]\nplugin = \"webhook\"\nverify = \"none-accept-forged-events\"\n",
+    )
+    .unwrap();
+    let written = shown(&[]);
+    assert_eq!(written["sources"]["shop"]["plugin"].as_str(), Some("webhook"), "of all files");
+    assert!(
+        written["sources"]["shop"].get("path").is_none() && written.get("limits").is_none(),
+        "no defaults"
+    );
 }
 
 #[test]

@@ -170,7 +170,7 @@ enum Verb {
     Doctor,
     /// Write a document for whoever helps you; names, addresses and secrets are left out.
     Support(support::SupportArgs),
-    /// Show the configuration with its defaults, or its schema.
+    /// Show the configuration, its schema or its history.
     #[command(subcommand)]
     Config(ConfigVerb),
     /// List the sources, detectors and sinks that are built in.
@@ -188,8 +188,12 @@ enum Verb {
 enum ConfigVerb {
     /// Print the JSON Schema of the configuration file.
     Schema,
-    /// Print the configuration with every default filled in; secrets stay references.
-    Show,
+    /// Print what the files say together; secrets stay references.
+    Show {
+        /// With every default filled in.
+        #[arg(long)]
+        resolved: bool,
+    },
     /// List the generations that were in force, and the attempts that failed.
     History {
         /// How many.
@@ -291,7 +295,7 @@ fn dispatch(cli: Cli, out: &mut Out) -> Result<(), Failure> {
         Verb::Doctor => doctor::doctor(&config, out),
         Verb::Support(args) => support::support(&config, &args, out),
         Verb::Config(ConfigVerb::Schema) => run::schema(out),
-        Verb::Config(ConfigVerb::Show) => run::show(&config, out),
+        Verb::Config(ConfigVerb::Show { resolved }) => run::show(&config, resolved, out),
         Verb::Config(ConfigVerb::History { limit }) => generations::history(&config, limit, out),
         Verb::Plugins => run::plugins(out),
         Verb::Bench(args) => bench::bench(&args, out),

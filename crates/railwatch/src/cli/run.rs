@@ -141,9 +141,11 @@ pub(crate) fn schema(out: &mut Out) -> Result<(), Failure> {
 }
 
 /// Prints a configuration with its defaults.
-pub(crate) fn show(path: &Path, out: &mut Out) -> Result<(), Failure> {
+pub(crate) fn show(path: &Path, resolved: bool, out: &mut Out) -> Result<(), Failure> {
     let loaded = load(path, true)?;
-    out.text(&config::show_resolved(&loaded.config, &REGISTRIES))
+    let shown =
+        if resolved { config::show_resolved(&loaded.config, &REGISTRIES) } else { loaded.show_written() };
+    out.text(&shown)
 }
 
 /// Lists what is built in.

@@ -67,7 +67,7 @@ pub fn load_texts(
 }
 
 /// The merged tree; `None` if a file is not TOML.
-fn parse_all(files: &[SourceFile], findings: &mut Vec<Diagnostic>) -> Option<Node> {
+pub(super) fn parse_all(files: &[SourceFile], findings: &mut Vec<Diagnostic>) -> Option<Node> {
     let mut root = Node::root(0);
     let mut fatal = false;
     for (index, file) in files.iter().enumerate() {

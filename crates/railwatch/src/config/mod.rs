@@ -144,6 +144,13 @@ impl Loaded {
         findings.is_empty() && files::digest(&self.base_dir, &sources, &scripts) == self.digest
     }
 
+    /// What the files say together, as TOML that loads again; comments are not part of it, and secrets are references.
+    pub fn show_written(&self) -> String {
+        let tree = load::parse_all(self.sources_text(), &mut Vec::new());
+        let table = tree.map_or_else(|| toml::Table::new().into(), |tree| tree.to_toml());
+        toml::to_string_pretty(&table).expect("every value came from TOML")
+    }
+
     /// The texts of the configuration files, in the order in which they were merged.
     pub fn sources_text(&self) -> &[SourceFile] {
         &self.warnings.files
